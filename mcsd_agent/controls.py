@@ -1,0 +1,75 @@
+"""The peers MCSD is compared with, behind the same interface: GRU, LSTM and no memory at all."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from mcsd_agent.backbone import GatedMLP
+
+
+class RecurrentControl(nn.Module):
+    """`nn.GRU` or `nn.LSTM` with a residual connection around it; the LSTM's state is `[h, c]`."""
+
+    def __init__(self, kind: type[nn.GRU] | type[nn.LSTM], width: int, layers: int) -> None:
+        super().__init__()
+        self.width, self.layers = width, layers
+        self.rnn = kind(width, width, num_layers=layers, batch_first=True)
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.is_lstm = kind is nn.LSTM
+        self.state_size = 2 * width if self.is_lstm else width
+
+    def step(self, x: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One token; see `backbone.Backbone`."""
+        if episode_starts is not None:
+            state = state.masked_fill(episode_starts.bool()[:, None, None], 0.0)
+        y, state = self._run(x[:, None], state)
+        return self.norm(x + y[:, 0]), state
+
+    def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A whole sequence, cut wherever an episode starts in any row: the fused kernel knows no starts."""
+        if episode_starts is None:
+            ys, state = self._run(xs, state)
+            return self.norm(xs + ys), state
+        starts = episode_starts.bool()
+        cuts = torch.nonzero(starts.any(0)).flatten().tolist()
+        bounds = sorted({0, *cuts, xs.shape[1]})
+        pieces = []
+        for begin, end in itertools.pairwise(bounds):
+            state = state.masked_fill(starts[:, begin, None, None], 0.0)
+            ys, state = self._run(xs[:, begin:end], state)
+            pieces.append(ys)
+        return self.norm(xs + torch.cat(pieces, 1)), state
+
+    def _run(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        layer_first = state.transpose(0, 1).contiguous()
+        if not self.is_lstm:
+            ys, h = self.rnn(xs, layer_first)
+            return ys, h.transpose(0, 1)
+        h, c = layer_first[..., : self.width].contiguous(), layer_first[..., self.width :].contiguous()
+        ys, (h, c) = self.rnn(xs, (h, c))
+        return ys, torch.cat([h, c], -1).transpose(0, 1)
+
+
+class MemorylessControl(nn.Module):
+    """Gated MLP layers and a state of one unused zero: what can be done from the current tick alone."""
+
+    state_size = 1
+
+    def __init__(self, width: int, layers: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.layers = layers
+        self.mlps = nn.ModuleList(GatedMLP(width, expansion, 1.0) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(layers + 1))
+
+    def step(self, x: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One token; see `backbone.Backbone`."""
+        for norm, mlp in zip(self.norms[:-1], self.mlps, strict=True):
+            x = x + mlp(norm(x))
+        return self.norms[-1](x), state * 0.0
+
+    def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A whole sequence; see `backbone.Backbone`."""
+        return self.step(xs, state)

@@ -1,0 +1,259 @@
+"""Observation spaces to tokens: each entry of a Dict becomes a vector of `width`, their sum one token per tick.
+
+- vector (Box, Discrete, MultiDiscrete): scaled or one-hot, then linear;
+- image (uint8 Box, height × width × channels): three strided convolutions;
+- scan (a range entry and a label entry of equal length): one small encoder shared over the rays,
+  modulated by the instruction (FiLM, Perez et al., arXiv 1709.07871);
+- instruction (Text): word embeddings read by a GRU; computed once per change, not once per tick.
+
+With `tokens="per_entry"` every entry is a token of its own and a tick is K tokens, instruction first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.language import Vocabulary
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How observations become tokens.
+
+    `scan` names the range entry (Box, n rays) and the label entry (MultiDiscrete, n rays) that are
+    read ray by ray; empty reads them as plain vectors.
+    """
+
+    scan: tuple[str, ...] = ()
+    ray_width: int = 16
+    word_width: int = 32
+    instruction_width: int = 64
+    tokens: Literal["sum", "per_entry"] = "sum"
+
+    def __post_init__(self) -> None:
+        if len(self.scan) not in (0, 2):
+            raise UserError(
+                f"encoder.scan={list(self.scan)} must name the range entry and the label entry, or be empty"
+            )
+        for name in ("ray_width", "word_width", "instruction_width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"encoder.{name}={getattr(self, name)} must be at least 1")
+
+
+class VectorEncoder(nn.Module):
+    """Bounded boxes are scaled to [-1, 1]; unbounded ones by running statistics; integers are one-hot."""
+
+    mean: Tensor
+    scale: Tensor
+    bounded: Tensor
+    moments: Tensor
+
+    def __init__(self, spec: BoxSpec | DiscreteSpec | MultiDiscreteSpec, width: int) -> None:
+        super().__init__()
+        self.sizes: tuple[int, ...] = ()
+        self.needs_statistics = False
+        if isinstance(spec, BoxSpec):
+            low, high = (torch.from_numpy(x.copy()).flatten() for x in spec.bounds())
+            bounded = torch.isfinite(low) & torch.isfinite(high) & (high > low)
+            self.register_buffer("mean", torch.where(bounded, (low + high) / 2, torch.zeros_like(low)))
+            self.register_buffer("scale", torch.where(bounded, 2 / (high - low), torch.ones_like(low)))
+            self.register_buffer("bounded", bounded, persistent=False)
+            self.register_buffer("moments", torch.zeros(3, spec.size, dtype=torch.float64))  # count, mean, M2
+            self.needs_statistics = not bool(bounded.all())
+            inputs = spec.size
+        else:
+            self.sizes = (spec.n,) if isinstance(spec, DiscreteSpec) else spec.nvec
+            inputs = sum(self.sizes)
+        self.linear = nn.Linear(inputs, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, *shape)` to `(n, width)`."""
+        if self.sizes:
+            columns = x.reshape(x.shape[0], len(self.sizes)).unbind(1)
+            return self.linear(
+                torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], 1).float()
+            )
+        scaled = (x.flatten(1).to(self.scale.dtype) - self.mean) * self.scale
+        return self.linear(scaled.clamp(-10.0, 10.0))
+
+    @torch.no_grad()
+    def update_statistics(self, x: Tensor) -> None:
+        """Merge `(n, *shape)` fresh observations into the mean and scale of unbounded entries."""
+        if not self.needs_statistics:
+            return
+        rows = x.flatten(1).double()
+        count, mean, m2 = self.moments
+        total = count + rows.shape[0]
+        delta = rows.mean(0) - mean
+        m2 = m2 + rows.var(0, unbiased=False) * rows.shape[0] + delta.square() * count * rows.shape[0] / total
+        mean = mean + delta * rows.shape[0] / total
+        self.moments.copy_(torch.stack([total, mean, m2]))
+        scale = 1.0 / torch.sqrt(m2 / total + 1e-4)
+        self.mean.copy_(torch.where(self.bounded, self.mean, mean.float()))
+        self.scale.copy_(torch.where(self.bounded, self.scale, scale.float()))
+
+
+class ImageEncoder(nn.Module):
+    """uint8 images `(n, height, width, channels)`; sizes down to 8 × 8."""
+
+    def __init__(self, spec: BoxSpec, width: int) -> None:
+        super().__init__()
+        height, breadth, channels = spec.shape
+        if min(height, breadth) < 8:
+            raise UserError(f"image of {height}x{breadth} pixels must be at least 8x8")
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 5, 2, 2),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 3, 2, 1),
+            nn.SiLU(),
+            nn.Conv2d(64, 64, 3, 2, 1),
+        )
+        cells = ((height + 7) // 8) * ((breadth + 7) // 8)
+        self.linear = nn.Linear(64 * cells, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, height, width, channels)` to `(n, width)`."""
+        scaled = x.permute(0, 3, 1, 2).to(self.linear.weight.dtype) / 255.0
+        return self.linear(F.silu(self.convolutions(scaled)).flatten(1))
+
+
+class ScanEncoder(nn.Module):
+    """A lidar scan with a class label per ray: `(n, rays)` metres and labels to `(n, width)`."""
+
+    def __init__(self, ranges: BoxSpec, labels: MultiDiscreteSpec, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        rays, top = ranges.size, float(ranges.bounds()[1].max())
+        if len(labels.nvec) != rays or not 0.0 < top < float("inf"):
+            raise UserError(
+                f"encoder.scan: ranges of {rays} rays up to {top} and labels of {len(labels.nvec)} rays must agree in "
+                "number and have a finite maximum"
+            )
+        self.max_range = top
+        self.label = nn.Embedding(max(labels.nvec), config.ray_width)
+        self.ray = nn.Linear(2, config.ray_width)
+        self.linear = nn.Linear(rays * config.ray_width, width)
+
+    def forward(self, ranges: Tensor, labels: Tensor, film: Tensor | None) -> Tensor:
+        """`film` `(n, 2 * ray_width)`: scale and shift from the instruction."""
+        # Far geometry from the first feature, what is about to be hit from the second.
+        near = (0.075 * self.max_range) / ranges.clamp(min=0.0375 * self.max_range)
+        x = self.ray(torch.stack([1.0 - ranges / self.max_range, near], -1)) + self.label(labels)
+        if film is not None:
+            scale, shift = film[:, None].chunk(2, -1)
+            x = x * (1.0 + scale) + shift
+        return self.linear(F.silu(x).flatten(1))
+
+
+class InstructionEncoder(nn.Module):
+    """Word ids `(n, words)`, padded on the left, to `(n, instruction_width)`."""
+
+    def __init__(self, vocabulary: Vocabulary, config: EncoderConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary.size, config.word_width, padding_idx=0)
+        self.reader = nn.GRU(config.word_width, config.instruction_width, batch_first=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Read the words in order; nothing said gives zeros."""
+        _, last = self.reader(self.words(ids))
+        return last[0] * (ids[:, -1:] != 0)
+
+    def over_time(self, ids: Tensor) -> Tensor:
+        """`(batch, time, words)` to `(batch, time, instruction_width)`, each run of equal ids read once."""
+        fresh = torch.ones(ids.shape[:2], dtype=torch.bool, device=ids.device)
+        fresh[:, 1:] = (ids[:, 1:] != ids[:, :-1]).any(-1)
+        index = fresh.flatten().cumsum(0) - 1
+        return self(ids[fresh])[index].unflatten(0, ids.shape[:2])
+
+
+class ObservationEncoder(nn.Module):
+    """A dict of named arrays to `tokens_per_tick` tokens."""
+
+    def __init__(
+        self, specs: dict[str, Spec], width: int, config: EncoderConfig, vocabulary: Vocabulary | None = None
+    ) -> None:
+        super().__init__()
+        self.specs, self.config, self.width = dict(specs), config, width
+        for name in config.scan:
+            if name not in specs:
+                raise UserError(f"encoder.scan names {name!r}, which the observation lacks{nearest(name, specs)}")
+        texts = [k for k, s in specs.items() if isinstance(s, TextSpec)]
+        if len(texts) > 1:
+            raise UserError(f"observation has {len(texts)} Text entries ({', '.join(texts)}); one is supported")
+        if texts and vocabulary is None:
+            raise UserError(f"observation entry {texts[0]!r} is Text; give the policy a vocabulary")
+        self.text = texts[0] if texts else None
+        entries: dict[str, nn.Module] = {}
+        if self.text is not None and vocabulary is not None:
+            self.instruction = InstructionEncoder(vocabulary, config)
+            entries[self.text] = nn.Linear(config.instruction_width, width)
+            if config.scan:
+                self.film = nn.Sequential(nn.SiLU(), nn.Linear(config.instruction_width, 2 * config.ray_width))
+        if config.scan:
+            ranges, labels = (specs[k] for k in config.scan)
+            if not isinstance(ranges, BoxSpec) or not isinstance(labels, MultiDiscreteSpec):
+                raise UserError(
+                    f"encoder.scan={list(config.scan)} must name a Box and a MultiDiscrete entry, in this order"
+                )
+            entries[self._scan_name] = ScanEncoder(ranges, labels, width, config)
+        for name, spec in specs.items():
+            if isinstance(spec, TextSpec) or name in config.scan:
+                continue
+            is_image = isinstance(spec, BoxSpec) and spec.is_image
+            entries[name] = ImageEncoder(spec, width) if is_image else VectorEncoder(spec, width)  # type: ignore[arg-type]
+        # Module names may not hold dots and must not shadow module methods.
+        self.entries = nn.ModuleDict({_module_name(k): m for k, m in entries.items()})
+        self.names = tuple(entries)
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
+
+    @property
+    def tokens_per_tick(self) -> int:
+        """K."""
+        return len(self.names) if self.config.tokens == "per_entry" else 1
+
+    @property
+    def _scan_name(self) -> str:
+        return "+".join(self.config.scan)
+
+    def forward(self, observation: dict[str, Tensor]) -> Tensor:
+        """Arrays `(batch, *shape)` to tokens `(batch, K, width)`."""
+        said = None if self.text is None else self.instruction(observation[self.text])
+        return self._tokens(observation, said)
+
+    def over_time(self, observations: dict[str, Tensor]) -> Tensor:
+        """Arrays `(batch, time, *shape)` to tokens `(batch, time, K, width)`."""
+        batch, time = next(iter(observations.values())).shape[:2]
+        said = None if self.text is None else self.instruction.over_time(observations[self.text]).flatten(0, 1)
+        flat = {k: v.flatten(0, 1) for k, v in observations.items()}
+        return self._tokens(flat, said).unflatten(0, (batch, time))
+
+    def update_statistics(self, observation: dict[str, Tensor]) -> None:
+        """Merge fresh observations `(n, *shape)` into the running scales of unbounded entries."""
+        for name in self.names:
+            entry = self.entries[_module_name(name)]
+            if isinstance(entry, VectorEncoder):
+                entry.update_statistics(observation[name])
+
+    def _tokens(self, observation: dict[str, Tensor], said: Tensor | None) -> Tensor:
+        parts = []
+        for name in self.names:
+            entry = self.entries[_module_name(name)]
+            if name == self.text:
+                parts.append(entry(said))
+            elif isinstance(entry, ScanEncoder):
+                film = None if said is None else self.film(said)
+                parts.append(entry(*(observation[k] for k in self.config.scan), film))
+            else:
+                parts.append(entry(observation[name]))
+        stacked = torch.stack(parts, 1)
+        return self.mix(stacked if self.config.tokens == "per_entry" else stacked.sum(1, keepdim=True))
+
+
+def _module_name(name: str) -> str:
+    return "entry_" + name.replace(".", "_")

@@ -1,0 +1,180 @@
+"""Action heads: features to a distribution over actions, its mode, and the loss for imitation.
+
+- `CategoricalHead` for Discrete actions;
+- `GaussianHead` for Box actions, a mean and a learned log standard deviation, clipped to the bounds;
+- `BinnedHead` for bounded Box actions: a categorical over evenly spaced values per dimension. Demonstrations
+  with two good answers (left or right around) are not averaged into a bad one, as a mean would.
+
+All actions are in the environment's physical units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mcsd_agent.errors import UserError
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, Spec
+
+
+class CategoricalHead(nn.Module):
+    """Logits over the `n` actions of a Discrete space."""
+
+    def __init__(self, spec: DiscreteSpec) -> None:
+        super().__init__()
+        self.size = spec.n
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """`(…, n)` to `(…,)` int64."""
+        return parameters.argmax(-1)
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """One random action per row."""
+        return torch.distributions.Categorical(logits=parameters, validate_args=False).sample()
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """`(…,)` log-probabilities of actions `(…,)`."""
+        return torch.log_softmax(parameters, -1).gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """`(…,)` in nats."""
+        log_p = torch.log_softmax(parameters, -1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+    def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Cross-entropy, `(…,)`."""
+        return -self.log_prob(parameters, action)
+
+
+class _BoxHead(nn.Module):
+    """Bounds of a one-dimensional Box."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, spec: BoxSpec) -> None:
+        super().__init__()
+        if len(spec.shape) != 1:
+            raise UserError(f"Box actions of shape {spec.shape} are not supported; use one dimension")
+        low, high = spec.bounds()
+        self.register_buffer("low", torch.from_numpy(low.copy()), persistent=False)
+        self.register_buffer("high", torch.from_numpy(high.copy()), persistent=False)
+        self.dims = spec.size
+
+
+class GaussianHead(_BoxHead):
+    """Diagonal Gaussian; bounded dimensions are parametrised in units of half their range."""
+
+    centre: Tensor
+    half_range: Tensor
+
+    def __init__(self, spec: BoxSpec, initial_log_std: float = 0.0) -> None:
+        super().__init__(spec)
+        bounded = torch.isfinite(self.low) & torch.isfinite(self.high)
+        self.register_buffer("centre", torch.where(bounded, (self.low + self.high) / 2, 0.0), persistent=False)
+        self.register_buffer("half_range", torch.where(bounded, (self.high - self.low) / 2, 1.0), persistent=False)
+        self.log_std = nn.Parameter(torch.full((self.dims,), initial_log_std))
+        self.size = self.dims
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The mean within bounds."""
+        return torch.minimum(torch.maximum(self.centre + self.half_range * parameters, self.low), self.high)
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """Not clipped: the environment gets the clipped action, the log-probability is of this one."""
+        noise = torch.randn_like(parameters)
+        return self.centre + self.half_range * (parameters + self.log_std.exp() * noise)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """`(…,)`, summed over dimensions."""
+        z = ((action - self.centre) / self.half_range - parameters) * torch.exp(-self.log_std)
+        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi) - self.half_range.log()).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """`(…,)` in nats."""
+        per_dim = self.log_std + 0.5 * math.log(2 * math.pi * math.e) + self.half_range.log()
+        return per_dim.sum().expand(parameters.shape[:-1])
+
+    def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Huber loss in units of half the range."""
+        target = (action - self.centre) / self.half_range
+        return F.huber_loss(parameters, target, reduction="none", delta=0.5).sum(-1)
+
+
+class BinnedHead(_BoxHead):
+    """`bins[i]` evenly spaced values from bound to bound for dimension i."""
+
+    counts: Tensor
+    centres: Tensor
+    valid: Tensor
+
+    def __init__(self, spec: BoxSpec, bins: tuple[int, ...]) -> None:
+        super().__init__(spec)
+        if not bool((torch.isfinite(self.low) & torch.isfinite(self.high)).all()):
+            raise UserError("head='binned' needs finite action bounds; use head='gaussian'")
+        per_dim = bins * self.dims if len(bins) == 1 else bins
+        if len(per_dim) != self.dims or min(per_dim) < 2:
+            raise UserError(f"bins={list(bins)} must be one number or {self.dims} numbers of at least 2")
+        # Dimensions with fewer bins are padded to a rectangle; padding has probability 0.
+        self.most = max(per_dim)
+        self.register_buffer("counts", torch.tensor(per_dim), persistent=False)
+        steps = torch.arange(self.most)
+        self.register_buffer("valid", steps < self.counts[:, None], persistent=False)
+        fraction = steps / (self.counts[:, None] - 1)
+        centres = self.low[:, None] + (self.high - self.low)[:, None] * fraction
+        self.register_buffer("centres", torch.where(self.valid, centres, 0.0), persistent=False)
+        self.size = self.dims * self.most
+
+    def _logits(self, parameters: Tensor) -> Tensor:
+        return parameters.unflatten(-1, (self.dims, self.most)).masked_fill(~self.valid, -1e9)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The local mean around the most probable bin: finer than the bins, but never between two modes."""
+        logits = self._logits(parameters)
+        best = logits.argmax(-1, keepdim=True)
+        near = (torch.arange(self.most, device=logits.device) - best).abs() <= 1
+        weight = torch.softmax(logits, -1) * near
+        return (weight * self.centres).sum(-1) / weight.sum(-1)
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """The value of a random bin per dimension."""
+        index = torch.distributions.Categorical(logits=self._logits(parameters), validate_args=False).sample()
+        return self.centres.expand(*index.shape, self.most).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+
+    def _position(self, action: Tensor) -> Tensor:
+        fraction = (action.clamp(self.low, self.high) - self.low) / (self.high - self.low)
+        return fraction * (self.counts - 1)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Log-probability of the nearest bins, `(…,)`."""
+        index = self._position(action).round().long().unsqueeze(-1)
+        return torch.log_softmax(self._logits(parameters), -1).gather(-1, index).squeeze(-1).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """`(…,)` in nats."""
+        log_p = torch.log_softmax(self._logits(parameters), -1)
+        return -(log_p.exp() * log_p * self.valid).sum((-2, -1))
+
+    def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Cross-entropy to a target spread linearly over the two bins around the action."""
+        position = self._position(action)
+        lower = torch.minimum(position.floor(), (self.counts - 2).to(position.dtype))
+        weight = (position - lower).unsqueeze(-1)
+        index = lower.long().unsqueeze(-1)
+        log_p = torch.log_softmax(self._logits(parameters), -1)
+        return -((1 - weight) * log_p.gather(-1, index) + weight * log_p.gather(-1, index + 1)).sum((-2, -1))
+
+
+ActionHead = CategoricalHead | GaussianHead | BinnedHead
+
+
+def make_head(spec: Spec, head: str, bins: tuple[int, ...]) -> ActionHead:
+    """The head for an action space; `head` is `gaussian` or `binned` and matters for Box only."""
+    if isinstance(spec, DiscreteSpec):
+        return CategoricalHead(spec)
+    if isinstance(spec, BoxSpec):
+        return BinnedHead(spec, bins) if head == "binned" else GaussianHead(spec)
+    raise UserError(f"actions of kind {spec.kind} are not supported; use a Box or Discrete action space")

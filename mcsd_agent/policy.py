@@ -1,0 +1,144 @@
+"""The policy: observation encoder -> backbone -> action head, and a value head for training.
+
+import torch
+from mcsd_agent import Policy, PolicyConfig
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec
+
+policy = Policy({"observation": BoxSpec((4,))}, DiscreteSpec(2), PolicyConfig(width=32))
+state = policy.initial_state()
+action, state = policy.act({"observation": torch.zeros(1, 4)}, state)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mcsd_agent.backbone import Backbone, MCSDBackbone
+from mcsd_agent.cell import MCSDConfig
+from mcsd_agent.controls import MemorylessControl, RecurrentControl
+from mcsd_agent.encoders import EncoderConfig, ObservationEncoder
+from mcsd_agent.errors import UserError
+from mcsd_agent.heads import make_head
+from mcsd_agent.language import Vocabulary
+from mcsd_agent.spaces import Spec
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Everything that shapes the network. The switches of the cell override the preset where given."""
+
+    backbone: Literal["mcsd", "gru", "lstm", "none"] = "mcsd"
+    preset: Literal["extended", "paper"] = "extended"
+    layers: int = 2
+    width: int = 128
+    channels: int = 8
+    horizon: int = 512
+    expansion: int = 2
+    selective: bool | None = None
+    rotating: bool | None = None
+    conv: bool | None = None
+    block_diagonal: bool | None = None
+    head: Literal["gaussian", "binned"] = "gaussian"
+    bins: tuple[int, ...] = (9,)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise UserError(f"layers={self.layers} must be at least 1")
+        if self.backbone == "mcsd":
+            self.cell  # noqa: B018 -- sizes and switches are checked when the config is made
+        elif self.width < 1:
+            raise UserError(f"width={self.width} must be at least 1")
+
+    @property
+    def cell(self) -> MCSDConfig:
+        """The cell's config: the preset with this config's sizes and switches."""
+        sizes = {k: getattr(self, k) for k in ("width", "channels", "horizon", "expansion")}
+        switches = {k: getattr(self, k) for k in ("selective", "rotating", "conv", "block_diagonal")}
+        return MCSDConfig.preset(self.preset, **sizes, **{k: v for k, v in switches.items() if v is not None})
+
+
+def make_backbone(config: PolicyConfig) -> Backbone:
+    """The sequence encoder that `config.backbone` names."""
+    if config.backbone == "mcsd":
+        return MCSDBackbone(config.cell, config.layers)
+    if config.backbone == "none":
+        return MemorylessControl(config.width, config.layers, config.expansion)
+    return RecurrentControl(nn.GRU if config.backbone == "gru" else nn.LSTM, config.width, config.layers)
+
+
+class Policy(nn.Module):
+    """Named observations and a recurrent state to an action and the next state.
+
+    Observations are dicts of tensors with the batch first; Text entries are word ids. The state is
+    `(batch, layers, state_size)`, zeros at an episode start. State in, state out.
+    """
+
+    def __init__(
+        self,
+        observation: dict[str, Spec],
+        action: Spec,
+        config: PolicyConfig | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config or PolicyConfig()
+        self.observation_specs, self.action_spec, self.vocabulary = dict(observation), action, vocabulary
+        width = self.config.width
+        self.encoder = ObservationEncoder(self.observation_specs, width, self.config.encoder, vocabulary)
+        self.backbone = make_backbone(self.config)
+        self.head = make_head(action, self.config.head, self.config.bins)
+        last = nn.Linear(width, self.head.size)
+        self.action_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
+        self.value_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        with torch.no_grad():
+            last.weight.mul_(0.01)  # close to uniform at the start
+            last.bias.zero_()
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """`(layers, state_size)`."""
+        return self.backbone.layers, self.backbone.state_size
+
+    def initial_state(self, batch: int = 1) -> Tensor:
+        """Zeros `(batch, layers, state_size)`."""
+        return next(self.parameters()).new_zeros(batch, *self.state_shape)
+
+    def step(
+        self, observation: dict[str, Tensor], state: Tensor, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One tick: `(batch, *shape)` arrays to features `(batch, width)` and the next state."""
+        tokens = self.encoder(observation)
+        features, state = self.backbone.step(tokens[:, 0], state, episode_starts)
+        for k in range(1, tokens.shape[1]):
+            features, state = self.backbone.step(tokens[:, k], state)
+        return features, state
+
+    def scan(
+        self, observations: dict[str, Tensor], state: Tensor, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A sequence: `(batch, time, *shape)` arrays to features `(batch, time, width)` and the final state.
+
+        `episode_starts` `(batch, time)` is true at the first tick of an episode.
+        """
+        tokens = self.encoder.over_time(observations)
+        k = tokens.shape[2]
+        if k > 1 and episode_starts is not None:
+            starts = episode_starts.new_zeros(*episode_starts.shape, k)
+            starts[..., 0] = episode_starts  # an episode starts at its tick's first token
+            episode_starts = starts.flatten(1)
+        features, state = self.backbone.scan(tokens.flatten(1, 2), state, episode_starts)
+        return features[:, k - 1 :: k], state  # read out at the last token of a tick
+
+    def act(self, observation: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
+        """The most probable action `(batch, …)` in physical units, and the next state. This is what is exported."""
+        features, state = self.step(observation, state)
+        return self.head.mode(self.action_net(features)), state
+
+    def values(self, features: Tensor) -> Tensor:
+        """Value estimates `(…,)` from features `(…, width)`."""
+        return self.value_net(features).squeeze(-1)
