@@ -48,25 +48,25 @@ class EncoderConfig:
 
 
 class VectorEncoder(nn.Module):
-    """Bounded boxes are scaled to [-1, 1]; unbounded ones by running statistics; integers are one-hot."""
+    """Boxes are scaled by running statistics, until there are some by their bounds; integers are one-hot.
+
+    Statistics rather than bounds: what matters may be small beside the bounds (a pole's angle), and a
+    memory that is to infer velocities has to see differences from tick to tick.
+    """
 
     mean: Tensor
     scale: Tensor
-    bounded: Tensor
     moments: Tensor
 
     def __init__(self, spec: BoxSpec | DiscreteSpec | MultiDiscreteSpec, width: int) -> None:
         super().__init__()
         self.sizes: tuple[int, ...] = ()
-        self.needs_statistics = False
         if isinstance(spec, BoxSpec):
             low, high = (torch.from_numpy(x.copy()).flatten() for x in spec.bounds())
             bounded = torch.isfinite(low) & torch.isfinite(high) & (high > low)
             self.register_buffer("mean", torch.where(bounded, (low + high) / 2, torch.zeros_like(low)))
             self.register_buffer("scale", torch.where(bounded, 2 / (high - low), torch.ones_like(low)))
-            self.register_buffer("bounded", bounded, persistent=False)
             self.register_buffer("moments", torch.zeros(3, spec.size, dtype=torch.float64))  # count, mean, M2
-            self.needs_statistics = not bool(bounded.all())
             inputs = spec.size
         else:
             self.sizes = (spec.n,) if isinstance(spec, DiscreteSpec) else spec.nvec
@@ -77,16 +77,15 @@ class VectorEncoder(nn.Module):
         """`(n, *shape)` to `(n, width)`."""
         if self.sizes:
             columns = x.reshape(x.shape[0], len(self.sizes)).unbind(1)
-            return self.linear(
-                torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], 1).float()
-            )
+            hot = torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], 1)
+            return self.linear(hot.to(self.linear.weight.dtype))
         scaled = (x.flatten(1).to(self.scale.dtype) - self.mean) * self.scale
         return self.linear(scaled.clamp(-10.0, 10.0))
 
     @torch.no_grad()
     def update_statistics(self, x: Tensor) -> None:
-        """Merge `(n, *shape)` fresh observations into the mean and scale of unbounded entries."""
-        if not self.needs_statistics:
+        """Merge `(n, *shape)` fresh observations into mean and scale."""
+        if self.sizes:
             return
         rows = x.flatten(1).double()
         count, mean, m2 = self.moments
@@ -95,9 +94,8 @@ class VectorEncoder(nn.Module):
         m2 = m2 + rows.var(0, unbiased=False) * rows.shape[0] + delta.square() * count * rows.shape[0] / total
         mean = mean + delta * rows.shape[0] / total
         self.moments.copy_(torch.stack([total, mean, m2]))
-        scale = 1.0 / torch.sqrt(m2 / total + 1e-4)
-        self.mean.copy_(torch.where(self.bounded, self.mean, mean.float()))
-        self.scale.copy_(torch.where(self.bounded, self.scale, scale.float()))
+        self.mean.copy_(mean)
+        self.scale.copy_(1.0 / torch.sqrt(m2 / total + 1e-6))
 
 
 class ImageEncoder(nn.Module):
@@ -234,7 +232,7 @@ class ObservationEncoder(nn.Module):
         return self._tokens(flat, said).unflatten(0, (batch, time))
 
     def update_statistics(self, observation: dict[str, Tensor]) -> None:
-        """Merge fresh observations `(n, *shape)` into the running scales of unbounded entries."""
+        """Merge fresh observations `(n, *shape)` into the running scales of vector entries."""
         for name in self.names:
             entry = self.entries[_module_name(name)]
             if isinstance(entry, VectorEncoder):

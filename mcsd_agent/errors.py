@@ -16,9 +16,12 @@ class UserError(ValueError):
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The phrase `"; did you mean 'x'?"` for the closest candidate, else the list of all of them."""
+    """The phrase `"; did you mean 'x'?"` for the closest candidate, else a list of a dozen at most."""
     options = sorted(candidates)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; choose from {', '.join(options)}" if options else ""
+    if not options:
+        return ""
+    more = f" and {len(options) - 12} more" if len(options) > 12 else ""
+    return f"; choose from {', '.join(options[:12])}{more}"

@@ -1,0 +1,1 @@
+"""Training: demonstrations, imitation and reinforcement. Everything here may need torch and stable-baselines3."""

@@ -1,0 +1,185 @@
+"""Demonstrations: an expert drives, we record; files in Minari's format (https://minari.farama.org).
+
+In a file, `actions` is what was done; where the recorder disturbed the expert, `infos/expert_action` is
+what it meant to do, and that is what imitation learns. Reading and writing never unpickle.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from envs.exploration import DemonstrationNoise
+from mcsd_agent.errors import UserError
+from mcsd_agent.training.environments import make_env, make_expert
+from mcsd_agent.training.episodes import Episode, Expert, stack_observations
+
+_LABEL = "expert_action"
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Which environment, which expert, how many episodes; `noise` disturbs the expert so that it shows recovery."""
+
+    env: str = "mcsd/Nav-v0"
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    expert: str = "scripted"
+    episodes: int = 1000
+    noise: bool = True
+    only_successes: bool = True
+    processes: int = 2
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.processes < 1:
+            raise UserError(f"episodes={self.episodes} and processes={self.processes} must be at least 1")
+
+
+def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -> Episode:
+    """One episode of the expert; noise changes what is done, never the label."""
+    observation, info = env.reset(seed=seed)
+    expert.reset()
+    disturbance = None
+    if noise:
+        # Its own generator per episode, so that an episode depends on its seed alone.
+        disturbance = DemonstrationNoise(_box(env.action_space), np.random.default_rng([seed, 1]))
+        disturbance.reset()
+    observations, actions, labels, rewards = [], [], [], []
+    done = False
+    while not done:
+        label = expert.act(observation)
+        action = label if disturbance is None else disturbance.perturb(label)
+        observations.append(observation)
+        actions.append(action)
+        labels.append(label)
+        instruction = info.get("instruction", "")
+        observation, reward, terminated, truncated, info = env.step(action)
+        rewards.append(float(reward))
+        done = terminated or truncated
+    return Episode(
+        seed,
+        stack_observations(observations),
+        np.stack(actions),
+        np.stack(labels),
+        np.asarray(rewards, np.float32),
+        bool(terminated),
+        bool(info["is_success"]) if "is_success" in info else None,
+        instruction,
+    )
+
+
+def _record_block(work: tuple[RecordConfig, list[int]]) -> list[Episode]:
+    config, seeds = work
+    env, expert = make_env(config.env, config.env_kwargs), make_expert(config.env, config.expert)
+    episodes = [record_episode(env, expert, seed, config.noise) for seed in seeds]
+    env.close()
+    return episodes
+
+
+def _box(space: gymnasium.Space) -> spaces.Box:
+    if not isinstance(space, spaces.Box):
+        raise UserError(f"noise needs a Box action space, not {space}; record with noise=false")
+    return space
+
+
+def record(
+    config: RecordConfig, seed: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Episode]:
+    """`config.episodes` episodes of seeds `seed, seed + 1, …`; the result does not depend on the number of processes.
+
+    Failed episodes are left out when `only_successes`. `on_progress(done, total)` is called as blocks arrive.
+    """
+    seeds = list(range(seed, seed + config.episodes))
+    blocks = [(config, seeds[i : i + 50]) for i in range(0, len(seeds), 50)]
+    episodes: list[Episode] = []
+    total = 0
+    for block in _map(_record_block, blocks, config.processes):
+        total += len(block)
+        episodes += [e for e in block if e.success is not False or not config.only_successes]
+        on_progress(total, len(seeds))
+    if not episodes:
+        raise UserError(f"the expert {config.expert!r} succeeded in none of {len(seeds)} episodes of {config.env}")
+    return episodes
+
+
+def _map(function: Callable[[Any], Any], work: Sequence[Any], processes: int) -> Iterator[Any]:
+    if processes == 1 or len(work) == 1:
+        yield from map(function, work)
+        return
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(work))) as pool:
+        yield from pool.imap(function, work)
+
+
+def save_demonstrations(episodes: Sequence[Episode], path: Path, env_id: str, env_kwargs: dict[str, Any]) -> None:
+    """Write a Minari data set to the folder `path`, which must not exist yet."""
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    if path.exists():
+        raise UserError(f"demonstrations {str(path)!r} exist already; choose another folder or delete it")
+    path.mkdir(parents=True)
+    env = make_env(env_id, env_kwargs)
+    storage = MinariStorage.new(path / "data", env.observation_space, env.action_space, env.spec, jpeg_encoding=False)
+    storage.update_metadata({"dataset_id": f"{path.name}-v0", "algorithm_name": "scripted expert"})
+    storage.update_episodes(_buffer(i, e, EpisodeBuffer) for i, e in enumerate(episodes))
+    storage.update_episode_metadata(
+        [{"success": bool(e.success), "instruction": e.instruction} for e in episodes], range(len(episodes))
+    )
+    env.close()
+
+
+def _buffer(index: int, episode: Episode, cls: Any) -> Any:
+    # Minari keeps the observation after the last action too; imitation has no use for it, so the last one is repeated.
+    observations = {
+        k: [*v, v[-1]] if isinstance(v, list) else np.concatenate([v, v[-1:]]) for k, v in episode.observations.items()
+    }
+    ends = np.zeros(len(episode), bool)
+    ends[-1] = True
+    return cls(
+        id=index,
+        seed=episode.seed,
+        observations=observations,
+        actions=episode.actions,
+        rewards=episode.rewards,
+        terminations=ends & episode.terminated,
+        truncations=ends & (not episode.terminated),
+        infos=None if episode.labels is None else {_LABEL: np.concatenate([episode.labels, episode.labels[-1:]])},
+    )
+
+
+def load_demonstrations(path: Path, limit: int | None = None) -> list[Episode]:
+    """Episodes of a Minari data set made by `save_demonstrations` or by others; `UserError` if it is none."""
+    from minari import MinariDataset
+
+    folder = path / "data" if (path / "data").is_dir() else path
+    try:
+        dataset = MinariDataset(folder)
+        wanted = dataset.episode_indices if limit is None else dataset.episode_indices[:limit]
+        facts = list(dataset.storage.get_episode_metadata(wanted))
+        return [_episode(data, fact) for data, fact in zip(dataset.iterate_episodes(wanted), facts, strict=True)]
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"demonstrations {str(path)!r} cannot be read ({reason}); record them again") from None
+
+
+def _episode(data: Any, facts: dict[str, Any]) -> Episode:
+    steps = len(data.rewards)
+    observations = data.observations if isinstance(data.observations, dict) else {"observation": data.observations}
+    infos = data.infos or {}
+    labels = infos[_LABEL][:steps] if _LABEL in infos else data.actions
+    return Episode(
+        int(facts.get("seed", -1) if facts.get("seed") is not None else -1),
+        {k: v[:steps] for k, v in observations.items()},
+        np.asarray(data.actions),
+        np.asarray(labels),
+        np.asarray(data.rewards, np.float32),
+        bool(data.terminations[-1]),
+        bool(facts["success"]) if "success" in facts else None,
+        str(facts.get("instruction", "")),
+    )

@@ -1,0 +1,203 @@
+"""Episodes: what was observed and done, run with any actor in many environments at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcsd_agent.language import Vocabulary
+from mcsd_agent.policy import Policy
+from mcsd_agent.spaces import SINGLE, Spec, TextSpec
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of `T` ticks.
+
+    `observations` holds arrays `(T, *shape)`, or a list of `T` strings for text; `actions` what was
+    done; `labels` what the expert would have done (None without an expert).
+    """
+
+    seed: int
+    observations: dict[str, Any]
+    actions: np.ndarray
+    labels: np.ndarray | None
+    rewards: np.ndarray
+    terminated: bool
+    success: bool | None
+    instruction: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def total_reward(self) -> float:
+        """The undiscounted return."""
+        return float(self.rewards.sum())
+
+
+class Expert(Protocol):
+    """Chooses actions from observations alone."""
+
+    def reset(self) -> None:
+        """Forget the last episode."""
+        ...
+
+    def act(self, observation: Any) -> np.ndarray:
+        """The action for this tick."""
+        ...
+
+
+class Actor(Protocol):
+    """Acts in a batch of environments; owns whatever memory it needs."""
+
+    def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray) -> np.ndarray:
+        """Observations of the live environments and whether each begins an episode, to actions."""
+        ...
+
+
+class PolicyActor:
+    """A policy in `batch` environments at once, always with its most probable action."""
+
+    def __init__(self, policy: Policy, batch: int) -> None:
+        self.policy = policy
+        self.state = policy.initial_state(batch)
+        self.collate = Collate(policy.observation_specs, policy.vocabulary)
+
+    @torch.no_grad()
+    def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray) -> np.ndarray:
+        """One tick; see `Actor`."""
+        starts = torch.from_numpy(episode_starts)
+        features, self.state = self.policy.step(self.collate(observations), self.state, starts)
+        return self.policy.head.mode(self.policy.action_net(features)).numpy()
+
+
+class Collate:
+    """Lists of observations to tensors by name; text to word ids, each text encoded once."""
+
+    def __init__(self, specs: dict[str, Spec], vocabulary: Vocabulary | None) -> None:
+        self.specs, self.vocabulary = specs, vocabulary
+        self._ids: dict[str, np.ndarray] = {}
+
+    def __call__(self, observations: Sequence[Any]) -> dict[str, Tensor]:
+        """`n` observations to arrays `(n, *shape)`."""
+        if list(self.specs) == [SINGLE] and not isinstance(observations[0], dict):
+            return {SINGLE: torch.from_numpy(np.stack(observations))}
+        return {k: torch.from_numpy(self.stack(k, [o[k] for o in observations])) for k in self.specs}
+
+    def stack(self, name: str, values: Iterable[Any]) -> np.ndarray:
+        """`n` values of one entry to `(n, *shape)`; text to ids."""
+        if isinstance(self.specs[name], TextSpec):
+            return np.stack([v if isinstance(v, np.ndarray) else self.encode(v) for v in values])
+        return np.stack([np.asarray(v) for v in values])
+
+    def encode(self, text: str) -> np.ndarray:
+        """Word ids, from a table."""
+        if text not in self._ids:
+            assert self.vocabulary is not None
+            self._ids[text] = self.vocabulary.encode(text)
+        return self._ids[text]
+
+
+class _Slot:
+    """One environment and the episode under way in it."""
+
+    def __init__(self, env: gymnasium.Env, expert: Expert | None) -> None:
+        self.env, self.expert = env, expert
+
+    def begin(self, seed: int) -> None:
+        self.seed = seed
+        self.observation, info = self.env.reset(seed=seed)
+        self.instruction = info.get("instruction", "")
+        self.observations: list[Any] = []
+        self.actions: list[Any] = []
+        self.labels: list[Any] = []
+        self.rewards: list[float] = []
+        if self.expert is not None:
+            self.expert.reset()
+
+    def advance(self, action: Any) -> Episode | None:
+        self.observations.append(self.observation)
+        self.actions.append(action)
+        if self.expert is not None:
+            self.labels.append(self.expert.act(self.observation))
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
+        self.rewards.append(float(reward))
+        if not (terminated or truncated):
+            return None
+        return Episode(
+            self.seed,
+            stack_observations(self.observations),
+            np.stack(self.actions),
+            np.stack(self.labels) if self.labels else None,
+            np.asarray(self.rewards, np.float32),
+            bool(terminated),
+            bool(info["is_success"]) if "is_success" in info else None,
+            self.instruction,
+        )
+
+
+def stack_observations(observations: Sequence[Any]) -> dict[str, Any]:
+    """Observations over time to arrays by name, integers in the smallest type that holds them; text stays a list."""
+    if not isinstance(observations[0], dict):
+        return {SINGLE: _compact(np.stack(observations))}
+    return {
+        k: [o[k] for o in observations]
+        if isinstance(observations[0][k], str)
+        else _compact(np.stack([o[k] for o in observations]))
+        for k in observations[0]
+    }
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.int64 or not array.size:
+        return array
+    return array.astype(np.result_type(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())))
+
+
+def run_episodes(
+    make_env: Callable[[], gymnasium.Env],
+    make_actor: Callable[[int], Actor],
+    seeds: Sequence[int],
+    *,
+    parallel: int = 64,
+    make_expert: Callable[[], Expert] | None = None,
+    on_episode: Callable[[Episode], None] = lambda episode: None,
+) -> list[Episode]:
+    """One episode per seed, up to `parallel` at a time; with an expert, its labels beside the actor's actions.
+
+    Results are in the order of `seeds` and depend on the seeds alone, not on `parallel`, as long as
+    the actor treats the rows of a batch alike.
+    """
+    width = min(parallel, len(seeds))
+    slots = [_Slot(make_env(), make_expert() if make_expert else None) for _ in range(width)]
+    waiting = list(enumerate(seeds))[::-1]
+    running = {}
+    for i, slot in enumerate(slots):
+        running[i], seed = waiting.pop()
+        slot.begin(int(seed))
+    actor = make_actor(width)
+    starts = np.ones(width, bool)
+    done: dict[int, Episode] = {}
+    while running:
+        actions = actor([slot.observation for slot in slots], starts)
+        starts = np.zeros(width, bool)
+        for i in list(running):
+            episode = slots[i].advance(actions[i])
+            if episode is None:
+                continue
+            done[running.pop(i)] = episode
+            on_episode(episode)
+            if waiting:
+                running[i], seed = waiting.pop()
+                slots[i].begin(int(seed))
+                starts[i] = True
+    for slot in slots:
+        slot.env.close()
+    return [done[i] for i in range(len(seeds))]

@@ -1,0 +1,254 @@
+"""One run from config to artifact: `imitate` and `train`, with their folders, progress and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import HumanOutputFormat, KVWriter
+from stable_baselines3.common.utils import LinearSchedule
+
+from mcsd_agent.artifact import ParityReport, export_policy
+from mcsd_agent.errors import UserError
+from mcsd_agent.policy import Policy, PolicyConfig
+from mcsd_agent.spaces import spec_from_space, specs_from_space
+from mcsd_agent.strict import to_dict
+from mcsd_agent.training.config import EvaluationConfig, ImitateConfig, TrainConfig
+from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
+from mcsd_agent.training.environments import make_env, make_expert
+from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
+from mcsd_agent.training.evaluation import Evaluation, evaluate
+from mcsd_agent.training.imitation import Progress, train_by_imitation
+from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+from mcsd_agent.training.run_folder import RunFolder
+from mcsd_agent.training.sequence_ppo import SequencePPO
+
+#: Seeds of DAgger roll-outs begin here: above demonstrations, below evaluation.
+_DAGGER_SEED = 500_000
+
+#: Told what is going on: a stage ("record", "train", "evaluate"), how far it is in [0, 1], and a text.
+Report = Callable[[str, float, str], None]
+
+
+def policy_for(env_id: str, env_kwargs: dict[str, Any], config: PolicyConfig, seed: int) -> Policy:
+    """A fresh policy for an environment's spaces; the same seed gives the same weights."""
+    env = make_env(env_id, env_kwargs)
+    vocabulary = vocabulary_for(env) if has_text(env.observation_space) else None
+    words = 24 if vocabulary is None else vocabulary.max_words
+    torch.manual_seed(seed)
+    policy = Policy(
+        specs_from_space(env.observation_space, max_words=words), spec_from_space(env.action_space), config, vocabulary
+    )
+    env.close()
+    return policy
+
+
+def control_rate(env_id: str, env_kwargs: dict[str, Any], rate_hz: float | None) -> float:
+    """Ticks per second: as configured, else the environment's `render_fps`, else a refusal."""
+    if rate_hz is not None:
+        return rate_hz
+    env = make_env(env_id, env_kwargs)
+    rate = env.metadata.get("render_fps")
+    env.close()
+    if not rate:
+        raise UserError(f"environment {env_id!r} states no control rate; set rate_hz in the config")
+    return float(rate)
+
+
+def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Policy, list[Evaluation], ParityReport]:
+    """Record or load demonstrations, clone them with DAgger, evaluate on unseen seeds, export the artifact."""
+    torch.set_num_threads(config.threads)
+    task = config.record
+    if config.demonstrations is not None:
+        report("record", 0.0, f"reading {config.demonstrations}")
+        episodes = load_demonstrations(config.demonstrations)
+    else:
+        episodes = record(
+            task,
+            config.seed * 100_000,
+            lambda done, total: report("record", done / total, f"{done} of {total} episodes"),
+        )
+    policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed)
+
+    def on_progress(progress: Progress) -> None:
+        run.add_metrics(asdict(progress))
+        dagger = "" if progress.dagger_success is None else f", DAgger success {progress.dagger_success:.0%}"
+        text = f"update {progress.update}, loss {progress.loss:.3f}, {progress.cpu_seconds:.0f} CPU-s{dagger}"
+        report("train", progress.fraction, text)
+
+    def dagger(learner: Policy, round_index: int) -> list[Episode]:
+        report("train", -1.0, f"DAgger round {round_index + 1} of {config.imitation.dagger_rounds}")
+        return dagger_episodes(learner, task, config, round_index)
+
+    policy = train_by_imitation(
+        policy, episodes, config.imitation, seed=config.seed, dagger=dagger, on_progress=on_progress
+    )
+    return finish(policy, task.env, task.env_kwargs, config.evaluation, config.rate_hz, run, report)
+
+
+def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, round_index: int) -> list[Episode]:
+    """The learner drives on fresh seeds, the expert labels."""
+    first = _DAGGER_SEED + config.seed * 10_000 + round_index * config.imitation.dagger_episodes
+    return run_episodes(
+        lambda: make_env(task.env, task.env_kwargs),
+        lambda batch: PolicyActor(learner, batch),
+        range(first, first + config.imitation.dagger_episodes),
+        parallel=100,
+        make_expert=lambda: make_expert(task.env, task.expert),
+    )
+
+
+def train(
+    config: TrainConfig, run: RunFolder, report: Report, *, resume: bool = False
+) -> tuple[Policy, list[Evaluation], ParityReport]:
+    """SequencePPO as configured, with checkpoints; then evaluation and export."""
+    torch.set_num_threads(config.threads)
+    rate = control_rate(config.env, config.env_kwargs, config.rate_hz)
+    settings = {k: v for k, v in to_dict(config.ppo).items() if k not in ("anneal", "learning_rate")}
+    probe = make_env(config.env, config.env_kwargs)
+    wrapper = None
+    if has_text(probe.observation_space):
+        vocabulary = vocabulary_for(probe)
+        wrapper = lambda env: EncodeInstruction(env, vocabulary)  # noqa: E731
+    probe.close()
+    vec_env = make_vec_env(
+        lambda: make_env(config.env, config.env_kwargs), config.n_envs, seed=config.seed, wrapper_class=wrapper
+    )
+    model = SequencePPO(
+        "MultiInputPolicy" if hasattr(vec_env.observation_space, "spaces") else "MlpPolicy",
+        vec_env,
+        learning_rate=LinearSchedule(config.ppo.learning_rate, 0.0, 1.0)
+        if config.ppo.anneal
+        else config.ppo.learning_rate,
+        policy_kwargs=to_dict(config.policy),
+        tensorboard_log=str(run.path / "tensorboard"),
+        seed=config.seed,
+        device="cpu",
+        **settings,
+    )
+    callback = _Checkpoints(run, config, report)
+    if resume:
+        _restore(model, run.load_checkpoint())
+    remaining = config.timesteps - model.num_timesteps
+    if remaining > 0:
+        model.learn(remaining, callback, reset_num_timesteps=not resume)
+    callback.save(model)
+    vec_env.close()
+    return finish(model.sequence_policy, config.env, config.env_kwargs, config.evaluation, rate, run, report)
+
+
+def finish(
+    policy: Policy,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    evaluation: EvaluationConfig,
+    rate_hz: float | None,
+    run: RunFolder,
+    report: Report,
+) -> tuple[Policy, list[Evaluation], ParityReport]:
+    """What every run ends with: the artifact first, so that it is there whatever happens to the evaluation."""
+    policy.eval()
+    parity = export_policy(
+        policy,
+        run.artifact,
+        rate_hz=control_rate(env_id, env_kwargs, rate_hz),
+        metadata={"env": env_id, "env_kwargs": env_kwargs},
+    )
+    groups = evaluation.groups or {"all": {}}
+    done = 0
+
+    def on_episode(_: Episode) -> None:
+        nonlocal done
+        done += 1
+        report("evaluate", done / (evaluation.episodes * len(groups)), f"{done} episodes")
+
+    results = []
+    if evaluation.episodes:
+        results = evaluate(
+            policy,
+            env_id,
+            env_kwargs,
+            episodes=evaluation.episodes,
+            seed=evaluation.seed,
+            groups=groups,
+            on_episode=on_episode,
+        )
+    run.write_json("evaluation.json", [r.to_json() for r in results])
+    return policy, results, parity
+
+
+class _Table(KVWriter):
+    """stable-baselines3's log as rows of metrics.csv."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        if "rollout/ep_rew_mean" in key_values:
+            self.run.add_metrics({"timesteps": step, **{k: float(v) for k, v in key_values.items()}})
+
+    def close(self) -> None:
+        pass
+
+
+class _Checkpoints(BaseCallback):
+    """Progress reports, and a checkpoint every `checkpoint_every` steps."""
+
+    def __init__(self, run: RunFolder, config: TrainConfig, report: Report) -> None:
+        super().__init__()
+        self.run_folder, self.config, self.report = run, config, report
+        self.saved = 0
+
+    def _on_training_start(self) -> None:
+        self.saved = self.num_timesteps
+        self.model.logger.output_formats = [
+            *(f for f in self.model.logger.output_formats if not isinstance(f, HumanOutputFormat)),
+            _Table(self.run_folder),
+        ]
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        recent: list[dict[str, float]] = list(self.model.ep_info_buffer or [])
+        mean = sum(e["r"] for e in recent) / len(recent) if recent else float("nan")
+        done = self.num_timesteps
+        self.report(
+            "train", done / self.config.timesteps, f"{done} steps, return {mean:.2f} over {len(recent)} episodes"
+        )
+
+    def _on_rollout_start(self) -> None:
+        # Here the update of the last rollout is complete.
+        if self.num_timesteps - self.saved >= self.config.checkpoint_every:
+            assert isinstance(self.model, SequencePPO)
+            self.save(self.model)
+
+    def save(self, model: SequencePPO) -> None:
+        """Weights, optimiser and counters."""
+        self.saved = model.num_timesteps
+        self.run_folder.save_checkpoint(
+            {
+                "policy": model.sequence_policy.state_dict(),
+                "optimizer": model.policy.optimizer.state_dict(),
+                "timesteps": model.num_timesteps,
+                "updates": model._n_updates,
+                "torch_rng": torch.get_rng_state(),
+            }
+        )
+
+
+def _restore(model: SequencePPO, checkpoint: dict[str, Any]) -> None:
+    try:
+        model.sequence_policy.load_state_dict(checkpoint["policy"])
+        model.policy.optimizer.load_state_dict(checkpoint["optimizer"])
+    except (KeyError, RuntimeError, ValueError):
+        raise UserError(
+            "the checkpoint is of another policy than the config; resume with the config of the run"
+        ) from None
+    model.num_timesteps = int(checkpoint["timesteps"])
+    model._n_updates = int(checkpoint["updates"])
+    torch.set_rng_state(checkpoint["torch_rng"])

@@ -1,0 +1,311 @@
+"""PPO over whole sequences, for policies with memory.
+
+Schulman et al., arXiv 1707.06347. Each environment's whole rollout is one sequence with the state it
+began with; minibatches are groups of environments, as in CleanRL's recurrent PPO. Episode starts are
+part of the recurrence, so that nothing is padded and the parallel form is used throughout.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import check_for_nested_spaces
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from mcsd_agent.artifact import ParityReport, export_policy
+from mcsd_agent.errors import UserError
+from mcsd_agent.policy import Policy
+from mcsd_agent.training import environments  # noqa: F401 -- registers the namespace mcsd/
+from mcsd_agent.training.actor_critic import SequenceActorCritic
+from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+from mcsd_agent.training.rollout import SequenceRolloutBuffer
+
+
+class SequencePPO(OnPolicyAlgorithm):
+    """A drop-in beside stable-baselines3's algorithms, for policies with memory.
+
+    :param policy: `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`: all build the encoder that fits the space
+    :param env: environment, its id, or a vectorised environment; use several (`make_vec_env(..., n_envs=16)`)
+    :param learning_rate: number or schedule of the remaining progress
+    :param n_steps: length of each environment's sequence per update
+    :param n_minibatches: groups of environments per epoch; must divide the number of environments.
+        None takes the largest divisor up to 4
+    :param n_epochs: passes over each rollout
+    :param gamma: discount
+    :param gae_lambda: trade-off of bias and variance in the advantage
+    :param clip_range: clipping of the probability ratio, number or schedule
+    :param clip_range_vf: clipping of the value, None for none
+    :param normalize_advantage: to mean 0 and deviation 1 in each minibatch
+    :param ent_coef: weight of the entropy bonus
+    :param vf_coef: weight of the value loss
+    :param max_grad_norm: gradient clipping
+    :param target_kl: end an update early beyond 1.5 times this divergence; None for no limit
+    :param policy_kwargs: keys of `PolicyConfig`, such as `dict(backbone="mcsd", preset="paper", width=64)`
+    :param stats_window_size: episodes averaged in the log
+    :param tensorboard_log: folder for TensorBoard events
+    :param verbose: 0 silent, 1 information
+    :param seed: seeds policy, environments and sampling
+    :param device: `cpu`, `cuda` or `auto`
+
+    Vector observations are scaled by running statistics that are part of the policy and of its
+    export; they change between updates only.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), SequenceActorCritic
+    )
+    policy: SequenceActorCritic  # type: ignore[assignment]
+    rollout_buffer: SequenceRolloutBuffer
+
+    def __init__(
+        self,
+        policy: str | type[SequenceActorCritic],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-3,
+        n_steps: int = 128,
+        n_minibatches: int | None = None,
+        n_epochs: int = 4,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        target_kl: float | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,  # type: ignore[arg-type]
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            rollout_buffer_class=SequenceRolloutBuffer,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete),
+        )
+        self.n_minibatches = n_minibatches
+        self.n_epochs = n_epochs
+        self.clip_range = clip_range
+        self.clip_range_vf = clip_range_vf
+        self.normalize_advantage = normalize_advantage
+        self.target_kl = target_kl
+        self._last_state: torch.Tensor | None = None
+        if _init_setup_model:
+            self._setup_model()
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """A vectorised environment whose text is encoded; images keep their channels last."""
+        if not isinstance(env, VecEnv):
+            single = env
+            if has_text(single.observation_space):
+                single = EncodeInstruction(single, vocabulary_for(single))
+            if monitor_wrapper:
+                single = Monitor(single)
+            env = DummyVecEnv([lambda: single])
+        check_for_nested_spaces(env.observation_space)
+        if has_text(env.observation_space):
+            raise UserError("a vectorised environment has a Text entry; wrap each environment in EncodeInstruction")
+        return env
+
+    def _setup_model(self) -> None:
+        if self.n_steps < 2 or self.n_epochs < 1:
+            raise UserError(f"n_steps={self.n_steps} must be at least 2 and n_epochs={self.n_epochs} at least 1")
+        if self.n_minibatches is None:
+            self.n_minibatches = max(k for k in range(1, 5) if self.n_envs % k == 0)
+        if self.n_minibatches < 1 or self.n_envs % self.n_minibatches:
+            raise UserError(
+                f"n_minibatches={self.n_minibatches} must divide the number of environments, which is {self.n_envs}"
+            )
+        super()._setup_model()
+        self.clip_range = FloatSchedule(self.clip_range)
+        if self.clip_range_vf is not None:
+            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_last_state"]
+
+    def collect_rollouts(  # type: ignore[override]
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: SequenceRolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Fill the buffer with one sequence per environment; False when a callback ends training."""
+        assert self._last_obs is not None
+        self.policy.set_training_mode(False)
+        if self._last_state is None or len(self._last_state) != env.num_envs:
+            self._last_state = self.policy.net.initial_state(env.num_envs)
+        state = self._last_state
+        rollout_buffer.reset()
+        rollout_buffer.begin(state)
+        callback.on_rollout_start()
+        for step in range(n_rollout_steps):
+            starts = torch.as_tensor(self._last_episode_starts, device=self.device)
+            with torch.no_grad():
+                actions, values, log_probs, state = self.policy(self.policy.tensors(self._last_obs), state, starts)
+            actions_array = actions.cpu().numpy()
+            sent = actions_array
+            if isinstance(self.action_space, spaces.Box):
+                sent = np.clip(actions_array, self.action_space.low, self.action_space.high)
+            new_obs, rewards, dones, infos = env.step(sent)
+            self._refuse_nan(new_obs, rewards, step)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            self._bootstrap_truncations(rewards, dones, infos, state)
+            rollout_buffer.add(self._last_obs, actions_array, rewards, self._last_episode_starts, values, log_probs)
+            self._last_obs = new_obs  # type: ignore[assignment]
+            self._last_episode_starts = dones
+        with torch.no_grad():
+            last = self.policy.predict_values(
+                self.policy.tensors(new_obs), state, torch.as_tensor(dones, device=self.device)
+            )
+        rollout_buffer.compute_returns_and_advantage(last_values=last, dones=dones)
+        self._last_state = state
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _bootstrap_truncations(
+        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], state: torch.Tensor
+    ) -> None:
+        """Where a time limit cut an episode, add the value of what would have followed, from that episode's state."""
+        cut = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated", False)]
+        for i in cut:
+            final = self.policy._as_batch(infos[i]["terminal_observation"])[0]
+            with torch.no_grad():
+                value = self.policy.predict_values(self.policy.tensors(final), state[i : i + 1], None)
+            rewards[i] += self.gamma * value.item()
+
+    def _refuse_nan(self, observation: Any, rewards: np.ndarray, step: int) -> None:
+        entries = observation if isinstance(observation, dict) else {"observation": observation}
+        for name, array in {**entries, "reward": rewards}.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                index = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise UserError(
+                    f"environment {index} gave a non-finite {name} at step {self.num_timesteps // self.n_envs + 1} "
+                    f"(rollout step {step}); training stopped before the update"
+                )
+
+    def train(self) -> None:
+        """One update from the rollout in the buffer."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
+        log: dict[str, list[float]] = {k: [] for k in ("policy", "value", "entropy", "kl", "clip_fraction", "loss")}
+        stop = False
+        assert self.n_minibatches is not None
+        for _ in range(self.n_epochs):
+            for batch in self.rollout_buffer.sequences(self.n_minibatches):
+                values, log_prob, entropy = self.policy.evaluate_sequences(
+                    batch.observations, batch.actions, batch.state, batch.episode_starts
+                )
+                advantages = batch.advantages
+                if self.normalize_advantage:
+                    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+                log_ratio = log_prob - batch.old_log_prob
+                ratio = log_ratio.exp()
+                clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+                policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
+                if self.clip_range_vf is not None:
+                    limit = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
+                    values = batch.old_values + (values - batch.old_values).clamp(-limit, limit)
+                value_loss = (batch.returns - values).square().mean()
+                loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy.mean()
+                with torch.no_grad():
+                    # Low-variance estimate of KL(old, new): J. Schulman, "Approximating KL divergence", 2020.
+                    kl = (ratio - 1 - log_ratio).mean().item()
+                    fraction = ((ratio - 1).abs() > clip_range).float().mean().item()
+                for name, value in (
+                    ("policy", policy_loss.item()),
+                    ("value", value_loss.item()),
+                    ("entropy", entropy.mean().item()),
+                    ("kl", kl),
+                    ("clip_fraction", fraction),
+                    ("loss", loss.item()),
+                ):
+                    log[name].append(value)
+                if self.target_kl is not None and kl > 1.5 * self.target_kl:
+                    stop = True
+                    break
+                self.policy.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.policy.net.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+            self._n_updates += 1
+            if stop:
+                break
+        self._update_statistics()
+        buffer = self.rollout_buffer
+        self.logger.record(
+            "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
+        )
+        names = {"policy": "policy_gradient_loss", "value": "value_loss", "kl": "approx_kl"}
+        for name, values_seen in log.items():
+            self.logger.record(f"train/{names.get(name, name)}", float(np.mean(values_seen)))
+        self.logger.record("train/clip_range", clip_range)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _update_statistics(self) -> None:
+        """Scales of observations follow the data between updates, never within one."""
+        flat = {k: torch.from_numpy(v.reshape(-1, *v.shape[2:])) for k, v in self.rollout_buffer.entries.items()}
+        self.policy.net.encoder.update_statistics({k: v.to(self.device) for k, v in flat.items()})
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "SequencePPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SequencePPO:
+        """Train for `total_timesteps` environment steps; see stable-baselines3."""
+        if reset_num_timesteps:
+            self._last_state = None
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    @property
+    def sequence_policy(self) -> Policy:
+        """The trained network, without stable-baselines3 around it."""
+        return self.policy.net
+
+    def export(self, path: str | Path, *, rate_hz: float | None = None) -> ParityReport:
+        """Write the deployable artifact; `rate_hz` defaults to the environment's `metadata["control_rate_hz"]`."""
+        if rate_hz is None and self.env is not None:
+            rates = self.env.get_attr("metadata")
+            rate_hz = rates[0].get("control_rate_hz") if rates and rates[0] else None
+        if rate_hz is None:
+            raise UserError("the environment states no control rate; call export(path, rate_hz=...)")
+        return export_policy(self.policy.net, Path(path), rate_hz=float(rate_hz))

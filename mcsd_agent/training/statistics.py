@@ -1,0 +1,46 @@
+"""Intervals for the figures we report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A success rate with its 95 % Wilson interval."""
+
+    successes: int
+    trials: int
+
+    @property
+    def value(self) -> float:
+        """Successes per trial; NaN without trials."""
+        return self.successes / self.trials if self.trials else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson score interval (E. B. Wilson, 1927), within [0, 1] also at 0 and 100 %."""
+        if not self.trials:
+            return 0.0, 1.0
+        n, p, z2 = self.trials, self.value, _Z95**2
+        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {self.trials}"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95 % interval by normal approximation; the mean thrice for one value."""
+    array = np.asarray(values, float)
+    mean = float(array.mean())
+    half = _Z95 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else 0.0
+    return mean, mean - half, mean + half

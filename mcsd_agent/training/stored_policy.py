@@ -1,0 +1,53 @@
+"""A policy from wherever it was left: an artifact, a finished run, or a run that was interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcsd_agent.artifact import load_policy
+from mcsd_agent.errors import UserError
+from mcsd_agent.policy import Policy
+from mcsd_agent.runtime.package import read_package
+from mcsd_agent.strict import build, load_yaml
+from mcsd_agent.training.config import TrainConfig
+from mcsd_agent.training.run_folder import RunFolder
+from mcsd_agent.training.runs import control_rate, policy_for
+
+
+@dataclass(frozen=True)
+class StoredPolicy:
+    """A policy and the environment it was trained in, as far as that is known."""
+
+    policy: Policy
+    env_id: str | None
+    env_kwargs: dict[str, Any]
+    rate_hz: float | None
+
+
+def load_stored_policy(path: Path) -> StoredPolicy:
+    """From a `.mcsd` file or a run folder; `UserError` when it is neither."""
+    if path.is_dir():
+        run = RunFolder.open(path)
+        return _from_artifact(run.artifact) if run.artifact.is_file() else _from_checkpoint(run)
+    return _from_artifact(path)
+
+
+def _from_artifact(path: Path) -> StoredPolicy:
+    spec = read_package(path).spec
+    metadata = dict(spec.metadata)
+    return StoredPolicy(load_policy(path), metadata.get("env"), dict(metadata.get("env_kwargs") or {}), spec.rate_hz)
+
+
+def _from_checkpoint(run: RunFolder) -> StoredPolicy:
+    stored = load_yaml(run.path / "config.yaml")
+    if stored.pop("kind", None) != "train":
+        raise UserError(
+            f"run {str(run.path)!r} has no artifact yet, and only `train` runs leave checkpoints; run it again"
+        )
+    config = build(TrainConfig, stored)
+    policy = policy_for(config.env, config.env_kwargs, config.policy, config.seed)
+    policy.load_state_dict(run.load_checkpoint()["policy"])
+    rate = control_rate(config.env, config.env_kwargs, config.rate_hz)
+    return StoredPolicy(policy, config.env, config.env_kwargs, rate)
