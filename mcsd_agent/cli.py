@@ -206,13 +206,14 @@ def _inspect(options: argparse.Namespace) -> Result:
 
 
 def _describe(spec: Any) -> str:
-    bounds = f" in [{_short(spec.low)}, {_short(spec.high)}]" if getattr(spec, "low", None) else ""
+    bounds = f" from {_short(spec.low)} to {_short(spec.high)}" if getattr(spec, "low", None) else ""
     unit = f" {spec.unit}" if spec.unit else ""
     return f"{spec.kind} {tuple(spec.shape)} {spec.dtype}{bounds}{unit}"
 
 
 def _short(bound: tuple[float | None, ...] | None) -> str:
-    return ", ".join("∞" if v is None else f"{v:g}" for v in bound or ()) or "∞"
+    numbers = ["∞" if v is None else f"{v:g}" for v in bound or (None,)]
+    return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
 
 
 def _run(options: argparse.Namespace) -> Result:

@@ -118,6 +118,7 @@ def _map(function: Callable[[Any], Any], work: Sequence[Any], processes: int) ->
 
 def save_demonstrations(episodes: Sequence[Episode], path: Path, env_id: str, env_kwargs: dict[str, Any]) -> None:
     """Write a Minari data set to the folder `path`, which must not exist yet."""
+    import minari
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
@@ -126,7 +127,13 @@ def save_demonstrations(episodes: Sequence[Episode], path: Path, env_id: str, en
     path.mkdir(parents=True)
     env = make_env(env_id, env_kwargs)
     storage = MinariStorage.new(path / "data", env.observation_space, env.action_space, env.spec, jpeg_encoding=False)
-    storage.update_metadata({"dataset_id": f"{path.name}-v0", "algorithm_name": "scripted expert"})
+    storage.update_metadata(
+        {
+            "dataset_id": f"{path.name}-v0",
+            "algorithm_name": "scripted expert",
+            "minari_version": minari.__version__,
+        }
+    )
     storage.update_episodes(_buffer(i, e, EpisodeBuffer) for i, e in enumerate(episodes))
     storage.update_episode_metadata(
         [{"success": bool(e.success), "instruction": e.instruction} for e in episodes], range(len(episodes))

@@ -17,7 +17,7 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **make_kwarg
     if ":" not in env_id and name not in gymnasium.registry:
         raise UserError(f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}")
     try:
-        return gymnasium.make(env_id, **make_kwargs, **(env_kwargs or {}))
+        return gymnasium.make(env_id, disable_env_checker=True, **make_kwargs, **(env_kwargs or {}))
     except (TypeError, ValueError, gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UserError(f"environment {env_id!r} with {env_kwargs or {}}: {' '.join(str(error).split())}") from None
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.language import Vocabulary
-from mcsd_agent.spaces import Spec, TextSpec, specs_from_space
+from mcsd_agent.spaces import Spec, TextSpec, spec_from_space, specs_from_space
 
 
 class WordIds(spaces.MultiDiscrete):
@@ -65,11 +65,14 @@ def vocabulary_for(env: gymnasium.Env, max_words: int = 24, resets: int = 256) -
 
 def policy_specs(space: gymnasium.Space) -> tuple[dict[str, Spec], Vocabulary | None]:
     """Observation specs of a space whose text is already encoded, and the vocabulary that encodes it."""
-    entries = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
-    encoded = {k: s for k, s in entries.items() if isinstance(s, WordIds)}
-    specs = specs_from_space(space)
+    if not isinstance(space, spaces.Dict):
+        return specs_from_space(space), None
+    specs: dict[str, Spec] = {}
     vocabulary = None
-    for name, entry in encoded.items():
-        vocabulary = entry.vocabulary
-        specs[name] = TextSpec(vocabulary.max_words)
+    for name, entry in space.spaces.items():
+        if isinstance(entry, WordIds):
+            vocabulary = entry.vocabulary
+            specs[name] = TextSpec(vocabulary.max_words)
+        else:
+            specs[name] = spec_from_space(entry)
     return specs, vocabulary

@@ -1,0 +1,41 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup demo test slow check format clean
+
+help:
+	@echo "make demo    the whole path: train, export, start robot and bridge, obey instructions"
+	@echo "make test    the tests"
+	@echo "make check   ruff, mypy and the tests that need no processes, quickly"
+	@echo "make slow    learning and endurance tests"
+	@echo "make setup   only the virtual environment in $(VENV)"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/setup
+	@PYTHON=$(PYTHON) VENV=$(VENV) bash .ci/setup
+
+demo: $(INSTALLED)
+	$(BIN)/mcsd-agent demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --ignore tests/ros --ignore tests/training
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

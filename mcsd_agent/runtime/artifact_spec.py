@@ -1,0 +1,214 @@
+"""What an artifact says about its policy: `spec.json`, parsed strictly into `ArtifactSpec`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.language import Vocabulary
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec, from_json, to_json
+
+FORMAT_VERSION = 1
+
+#: Names of the step's other inputs and outputs; no observation may be called so.
+STATE, ACTION, NEXT_STATE = "state", "action", "next_state"
+
+_FILE = "spec.json"
+_MAX_ARRAY_SIZE = 1 << 26
+_BOX_DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64")
+
+
+@dataclass(frozen=True)
+class ArtifactSpec:
+    """What a robot must know about a policy, from `spec.json`.
+
+    `state_shape` is (layers, size); `vocabulary` the JSON of a `language.Vocabulary`; `policy` the
+    resolved `PolicyConfig`; `parity` the report of the check made at export.
+    """
+
+    observation: Mapping[str, Spec]
+    action: Spec
+    rate_hz: float
+    state_shape: tuple[int, int]
+    vocabulary: Mapping[str, Any] | None = None
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, float] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def period_s(self) -> float:
+        return 1.0 / self.rate_hz
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that one running stream carries from tick to tick; it never grows."""
+        return math.prod(self.state_shape) * 4
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `spec.json`."""
+        return {
+            "format_version": self.format_version,
+            "observation": {name: to_json(spec) for name, spec in self.observation.items()},
+            "action": to_json(self.action),
+            "rate_hz": self.rate_hz,
+            "vocabulary": self.vocabulary,
+            "policy": self.policy,
+            "state_shape": list(self.state_shape),
+            "metadata": self.metadata,
+            "sha256": self.sha256,
+            "parity": self.parity,
+        }
+
+
+def input_dtype(spec: Spec) -> np.dtype[Any]:
+    """The dtype in which an observation enters the step: uint8 stays, other boxes are float32, the rest int64."""
+    if isinstance(spec, BoxSpec):
+        return np.dtype("uint8" if spec.dtype == "uint8" else "float32")
+    return np.dtype("int64")
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """The fields of spec.json, refused when a newer program wrote them; their values are not looked at yet."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({k for k, _ in pairs}) != len(pairs):
+            raise ValueError("a key appears twice")
+        return dict(pairs)
+
+    try:
+        fields = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{where}: {_FILE} is not valid JSON ({reason}); export it again") from None
+    if not isinstance(fields, dict) or not _is_int(fields.get("format_version"), 1):
+        raise UserError(f"{where}: {_FILE} has no format_version; it is not an artifact, or export it again")
+    version = fields["format_version"]
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{where} has format version {version} and this program reads up to {FORMAT_VERSION}; "
+            "install a newer mcsd-agent here, or export with the version installed here"
+        )
+    return fields
+
+
+_REQUIRED = ("observation", "action", "rate_hz", "vocabulary", "policy", "state_shape", "metadata", "sha256", "parity")
+
+
+def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
+    """The spec in `fields`; `UserError` names the key, its value and the constraint."""
+
+    def bad(key: str, constraint: str) -> UserError:
+        return UserError(f"{where}: {_FILE}: {key} {constraint}; export it again")
+
+    for key in _REQUIRED:
+        if key not in fields:
+            raise bad(key, "is missing")
+    for key in fields:
+        if key not in (*_REQUIRED, "format_version"):
+            raise UserError(f"{where}: {_FILE}: unknown key {key!r}{nearest(key, _REQUIRED)}")
+    rate = fields["rate_hz"]
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e6:
+        raise bad(f"rate_hz={rate!r}", "must be a number above 0")
+    shape = fields["state_shape"]
+    if not isinstance(shape, list) or len(shape) != 2 or not all(_is_int(n, 1) for n in shape):
+        raise bad(f"state_shape={shape!r}", "must be [layers, size], both at least 1")
+    if math.prod(shape) > _MAX_ARRAY_SIZE:
+        raise bad(f"state_shape={shape!r}", "is too large")
+    for key in ("policy", "metadata", "parity"):
+        if not isinstance(fields[key], dict):
+            raise bad(key, "must be a JSON object")
+    for key, value in fields["parity"].items():
+        if not isinstance(value, (int, float)):
+            raise bad(f"parity.{key}", "must be a number")
+    entries = fields["observation"]
+    if not isinstance(entries, dict) or not entries:
+        raise bad("observation", "must name at least one entry")
+    observation = {name: _parse_space(entry, name, where) for name, entry in entries.items()}
+    for name in observation:
+        if name in ("", STATE, ACTION, NEXT_STATE):
+            raise bad(f"observation name {name!r}", "is reserved")
+    action = _parse_space(fields["action"], ACTION, where)
+    if isinstance(action, TextSpec):
+        raise bad("action", "cannot be text")
+    vocabulary = fields["vocabulary"]
+    texts = {name: spec for name, spec in observation.items() if isinstance(spec, TextSpec)}
+    if vocabulary is not None and not isinstance(vocabulary, dict):
+        raise bad("vocabulary", "must be a JSON object or null")
+    for name, spec in texts.items():
+        if vocabulary is None or vocabulary.get("max_words") != spec.max_words:
+            raise bad(f"observation {name!r}", f"needs a vocabulary with max_words={spec.max_words}")
+    if vocabulary is not None:
+        try:
+            Vocabulary.from_json(vocabulary)
+        except UserError as error:
+            raise UserError(f"{where}: {_FILE}: {error}") from None
+    return ArtifactSpec(
+        observation=observation,
+        action=action,
+        rate_hz=float(rate),
+        state_shape=(shape[0], shape[1]),
+        vocabulary=vocabulary,
+        policy=fields["policy"],
+        metadata=fields["metadata"],
+        parity=fields["parity"],
+        sha256=fields["sha256"],
+        format_version=fields["format_version"],
+    )
+
+
+def _parse_space(data: Any, name: str, where: str) -> Spec:
+    try:
+        spec = from_json(data, name)
+    except UserError as error:
+        raise UserError(f"{where}: {_FILE}: {error}") from None
+    reason = _space_fault(spec)
+    if reason:
+        raise UserError(f"{where}: {_FILE}: space {name!r}: {reason}; export it again")
+    return spec
+
+
+def _space_fault(spec: Spec) -> str | None:
+    """What is wrong with the fields of a space, which `from_json` takes as they come."""
+    if not isinstance(spec.unit, str):
+        return "unit must be a string"
+    if isinstance(spec, DiscreteSpec):
+        return None if _is_int(spec.n, 1) and spec.shape == () and spec.dtype == "int64" else "n must be at least 1"
+    if isinstance(spec, TextSpec):
+        return None if _is_int(spec.max_words, 1) and spec.dtype == "int64" else "max_words must be at least 1"
+    if isinstance(spec, MultiDiscreteSpec):
+        is_valid = isinstance(spec.nvec, tuple) and spec.nvec and all(_is_int(n, 1) for n in spec.nvec)
+        return None if is_valid and spec.dtype == "int64" else "nvec must list numbers of at least 1"
+    if not isinstance(spec.shape, tuple) or not all(_is_int(n, 1) for n in spec.shape):
+        return "shape must list numbers of at least 1"
+    if spec.size > _MAX_ARRAY_SIZE:
+        return f"shape {spec.shape} is too large"
+    if spec.dtype not in _BOX_DTYPES:
+        return f"dtype {spec.dtype!r} is not one of {', '.join(_BOX_DTYPES)}"
+    if not isinstance(spec.names, tuple) or not all(isinstance(n, str) for n in spec.names):
+        return "names must list strings"
+    for bound in (spec.low, spec.high):
+        if bound is None:
+            continue
+        if not isinstance(bound, tuple) or len(bound) not in (1, spec.size):
+            return f"bounds must have 1 or {spec.size} values"
+        if not all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in bound):
+            return "bounds must be numbers"
+    low, high = spec.bounds()
+    if not (low <= high).all():
+        return "low must not exceed high"
+    return None
+
+
+def _is_int(value: Any, at_least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least

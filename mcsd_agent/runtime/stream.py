@@ -1,0 +1,100 @@
+"""A policy as a stream: one step a tick, constant memory, constant time.
+
+from mcsd_agent.runtime import Stream
+
+stream = Stream.load("nav.mcsd")
+state = stream.initial_state()
+for observation in sensor:
+    action, state = stream.step(observation, state)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, ArtifactSpec
+from mcsd_agent.runtime.observations import Observation, ObservationReader
+from mcsd_agent.runtime.onnx_numpy import NumpyEngine
+from mcsd_agent.runtime.package import Package, read_package
+from mcsd_agent.spaces import TextSpec
+
+
+class Engine(Protocol):
+    """Runs the step: input arrays by name to the output arrays in the model's order."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """The arrays returned belong to the caller."""
+        ...
+
+
+def _onnx(package: Package) -> Engine:
+    from mcsd_agent.runtime.onnx_session import OnnxEngine
+
+    return OnnxEngine(package)
+
+
+def _numpy(package: Package) -> Engine:
+    texts = [name for name, spec in package.spec.observation.items() if isinstance(spec, TextSpec)]
+    return NumpyEngine(package.model, package.where, steady=texts)
+
+
+#: Ways to run the same artifact; all give the same results.
+ENGINES: dict[str, Callable[[Package], Engine]] = {"onnx": _onnx, "numpy": _numpy}
+
+
+class Stream:
+    """A loaded policy. It holds no memory of its own: state in, state out.
+
+    One stream serves one thread.
+    """
+
+    def __init__(self, package: Package, engine: str = "onnx") -> None:
+        if engine not in ENGINES:
+            raise UserError(f"unknown engine {engine!r}{nearest(engine, ENGINES)}")
+        self.spec: ArtifactSpec = package.spec
+        self.engine = engine
+        self._reader = ObservationReader(package.spec)
+        self._engine = ENGINES[engine](package)
+        names = [port.name for port in package.model.outputs]
+        self._action, self._next_state = names.index(ACTION), names.index(NEXT_STATE)
+
+    @classmethod
+    def load(cls, path: str | Path, engine: Literal["onnx", "numpy"] | str = "onnx") -> Stream:
+        """The policy in an artifact file; `UserError` says why not, in one line.
+
+        `engine="onnx"` uses onnxruntime and is the faster one; `engine="numpy"` needs NumPy alone.
+        """
+        return cls(read_package(path), engine)
+
+    def initial_state(self) -> np.ndarray:
+        """Zeros, float32 `(layers, size)`: the memory at an episode start."""
+        return np.zeros(self.spec.state_shape, np.float32)
+
+    def read(self, observation: Observation) -> dict[str, np.ndarray]:
+        """The step's inputs from an observation; `ObservationError` names the entry at fault."""
+        return self._reader.read(observation)
+
+    def advance(self, inputs: dict[str, np.ndarray], state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`step` for inputs that `read` made."""
+        if state.shape != self.spec.state_shape or state.dtype != np.float32:
+            raise UserError(
+                f"state is {state.dtype} {state.shape}; it must be float32 {self.spec.state_shape}: "
+                "start from initial_state()"
+            )
+        outputs = self._engine.run({**inputs, STATE: state[None]})
+        action = outputs[self._action].reshape(self.spec.action.shape)  # an array even where the shape is ()
+        return action, outputs[self._next_state][0]
+
+    def step(self, observation: Observation, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One tick.
+
+        `observation` is a dict of arrays by name (text entries take a string), or the array itself
+        when the policy has a single one. Returns the action in physical units, shaped as
+        `spec.action` says, and the next state; neither is touched again by the stream.
+        """
+        return self.advance(self.read(observation), state)

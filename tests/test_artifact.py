@@ -1,0 +1,247 @@
+"""Export and loading: what the robot runs is what was trained, or nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save
+
+from mcsd_agent import artifact
+from mcsd_agent.artifact import export_policy, load_policy, sample
+from mcsd_agent.encoders import EncoderConfig
+from mcsd_agent.errors import UserError
+from mcsd_agent.language import Vocabulary
+from mcsd_agent.policy import Policy, PolicyConfig
+from mcsd_agent.runtime import ArtifactSpec, Stream, read_package
+from mcsd_agent.runtime.package import build
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec
+
+VOCABULARY = Vocabulary.from_texts(["go to the red ball", "face the blue box"], max_words=8)
+NAV: dict[str, Spec] = {
+    "ranges": BoxSpec((5,), low=(0.0,), high=(4.0,)),
+    "labels": MultiDiscreteSpec((14,) * 5),
+    "wheels": BoxSpec((2,)),
+    "instruction": TextSpec(8),
+}
+DRIVE = BoxSpec((2,), low=(0.0, -1.5), high=(0.6, 1.5), unit="m/s, rad/s", names=("speed", "turn"))
+SCAN = EncoderConfig(scan=("ranges", "labels"), ray_width=4, word_width=4, instruction_width=8)
+
+
+def make_policy(
+    observation: dict[str, Spec] | None = None, action: Spec = DRIVE, *, scan: bool = False, **config: Any
+) -> Policy:
+    torch.manual_seed(0)
+    encoder = SCAN if scan else dataclasses.replace(SCAN, scan=())
+    policy = Policy(
+        observation or NAV, action, PolicyConfig(width=16, channels=2, encoder=encoder, **config), VOCABULARY
+    )
+    with torch.no_grad():
+        # Fresh heads are close to zero: make actions that could deviate.
+        for parameter in policy.action_net.parameters():
+            parameter.normal_(std=0.2)
+    return policy
+
+
+def observations(spec: ArtifactSpec, count: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    return [{name: sample(s, rng, spec) for name, s in spec.observation.items()} for _ in range(count)]
+
+
+def assert_same_actions(policy: Policy, stream: Stream, count: int = 30) -> None:
+    """With a reset half-way."""
+    for part in range(2):
+        state, memory = policy.initial_state(), stream.initial_state()
+        for arrays in observations(stream.spec, count)[part::2]:
+            with torch.no_grad():
+                action, state = policy.act({k: torch.from_numpy(a) for k, a in arrays.items()}, state)
+            found, memory = stream.advance(arrays, memory)
+            np.testing.assert_allclose(found, action[0].numpy(), atol=1e-4)
+            np.testing.assert_allclose(memory, state[0].numpy(), atol=1e-4, rtol=1e-4)
+
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "extended": {"scan": True, "head": "binned", "bins": (5, 9)},
+    "paper": {"preset": "paper"},
+    "every switch": {"conv": True, "block_diagonal": True, "selective": False},
+    "gru": {"backbone": "gru"},
+    "lstm": {"backbone": "lstm"},
+    "no memory": {"backbone": "none", "layers": 1},
+    "image and discrete": {
+        "observation": {"camera": BoxSpec((16, 16, 3), "uint8", (0.0,), (255.0,)), "gear": DiscreteSpec(3)},
+        "action": DiscreteSpec(4),
+    },
+    "single vector": {"observation": {"observation": BoxSpec((3,), low=(None, 0.0, -1.0), high=(None, None, 1.0))}},
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_kind_of_policy_runs_as_trained_in_both_engines(name: str, tmp_path: Path) -> None:
+    policy = make_policy(**POLICIES[name]).train()
+    path = tmp_path / "policy.mcsd"
+    report = export_policy(policy, path, rate_hz=10, parity_observations=60)
+    assert policy.training, "the caller's policy is left as it was"
+    assert report.observations == 60
+    assert max(report.max_action_deviation, report.max_state_deviation) <= 1e-4
+    for engine in ("onnx", "numpy"):
+        assert_same_actions(policy.eval(), Stream.load(path, engine), count=16)
+    loaded = load_policy(path)
+    assert loaded.config == policy.config
+    for key, tensor in policy.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], tensor)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("artifact") / "nav.mcsd"
+    export_policy(make_policy(scan=True), path, rate_hz=10, metadata={"env": "mcsd/Nav-v0"}, parity_observations=20)
+    return path
+
+
+def test_artifact_says_everything_a_robot_needs(exported: Path) -> None:
+    package = read_package(exported)
+    spec = package.spec
+    assert spec.observation == NAV
+    assert spec.action == DRIVE
+    assert (spec.rate_hz, spec.format_version) == (10.0, 1)
+    assert spec.metadata["env"] == "mcsd/Nav-v0"
+    assert spec.metadata["versions"]["torch"] == torch.__version__
+    assert spec.parity["observations"] == 20
+    assert spec.state_shape == make_policy(scan=True).state_shape
+    assert package.parameters == sum(w.size for w in package.weights.values() if w.dtype.kind == "f")
+
+
+def test_artifact_does_not_tell_about_the_machine_that_made_it(exported: Path) -> None:
+    data = exported.read_bytes()
+    for private in (b"site-packages", b".py", str(Path.home()).encode()):
+        assert private not in data
+
+
+def test_same_policy_gives_same_file(exported: Path, tmp_path: Path) -> None:
+    export_policy(
+        make_policy(scan=True), tmp_path / "b.mcsd", rate_hz=10, metadata={"env": "mcsd/Nav-v0"}, parity_observations=20
+    )
+    assert (tmp_path / "b.mcsd").read_bytes() == exported.read_bytes()
+
+
+def test_text_goes_in_as_words(exported: Path) -> None:
+    stream = Stream.load(exported)
+    arrays = {k: v[0] for k, v in observations(stream.spec, 1)[0].items()}
+    said = stream.step(arrays | {"instruction": "go to the red ball"}, stream.initial_state())[0]
+    silent = stream.step(arrays | {"instruction": ""}, stream.initial_state())[0]
+    assert not np.allclose(said, silent, atol=1e-5)
+
+
+def test_export_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
+    export_policy(make_policy(layers=1), tmp_path / "a.mcsd", rate_hz=10, parity_observations=1)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("value", "what"), [(float("nan"), "NaN"), (float("inf"), "an infinite value")])
+def test_weights_that_are_no_numbers_are_named_and_nothing_is_written(value: float, what: str, tmp_path: Path) -> None:
+    policy = make_policy()
+    with torch.no_grad():
+        policy.action_net[0].weight[1, 2] = value
+    with pytest.raises(UserError, match=rf"'action_net\.0\.weight' holds {what}"):
+        export_policy(policy, tmp_path / "a.mcsd", rate_hz=10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_engines_that_differ_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    policy = make_policy(layers=1)
+
+    # The exporter traces one branch; what depends on the data beyond it does not reach the file.
+    class Shifty(Policy):
+        calls = 0
+
+        def act(self, observation: Any, state: Any) -> Any:
+            type(self).calls += 1
+            action, state = super().act(observation, state)
+            return action + 0.01 * (type(self).calls % 7), state
+
+    policy.__class__ = Shifty
+    with pytest.raises(UserError, match=r"exported actions differ from torch's by 0\.0.*nothing was written"):
+        export_policy(policy, tmp_path / "a.mcsd", rate_hz=10, parity_observations=30)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_write_leaves_the_old_file(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mcsd"
+    path.write_bytes(exported.read_bytes())
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(artifact.os, "fsync", full)
+    with pytest.raises(UserError, match=r"a\.mcsd': No space left on device"):
+        export_policy(make_policy(layers=1), path, rate_hz=10, parity_observations=1)
+    assert path.read_bytes() == exported.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate_hz": 0}, "rate_hz=0 must be above 0"),
+        ({"rate_hz": float("nan")}, "rate_hz=nan"),
+        ({"parity_observations": 0}, "parity_observations=0"),
+        ({"metadata": {"x": object()}}, "metadata must be plain JSON"),
+        ({"metadata": {"x": float("nan")}}, "metadata must be plain JSON"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        export_policy(make_policy(layers=1), tmp_path / "a.mcsd", **({"rate_hz": 10.0} | arguments))
+
+
+def test_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/a\.mcsd'.*give a path"):
+        export_policy(make_policy(layers=1), tmp_path / "file" / "a.mcsd", rate_hz=10, parity_observations=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: s["policy"].update(width=32), "size mismatch"),
+        (lambda s: s["policy"].update(layers=1), "Unexpected key"),
+        (lambda s: s["policy"].update(widht=16), "unknown key 'policy.widht'"),
+        (lambda s: s["policy"].update(channels=5), "width=16"),
+    ],
+)
+def test_weights_that_do_not_fit_their_config_are_refused(
+    change: Any, reason: str, exported: Path, tmp_path: Path
+) -> None:
+    package = read_package(exported)
+    fields = json.loads(json.dumps(package.spec.to_json()))
+    change(fields)
+    spec = dataclasses.replace(package.spec, policy=fields["policy"])
+    weights = save({k: np.ascontiguousarray(w) for k, w in package.weights.items()})
+    (tmp_path / "a.mcsd").write_bytes(build(spec, weights, package.step))
+    with pytest.raises(UserError, match=f"do not fit this program: .*{reason}"):
+        load_policy(tmp_path / "a.mcsd")
+
+
+def test_samples_stay_within_bounds_and_cover_them() -> None:
+    spec = ArtifactSpec(NAV, DRIVE, 10.0, (1, 1), VOCABULARY.to_json())
+    drawn = observations(spec, 300)
+    ranges = np.concatenate([o["ranges"] for o in drawn])
+    assert ranges.dtype == np.float32
+    assert 0 <= ranges.min() < 0.1
+    assert 3.9 < ranges.max() <= 4
+    labels = np.concatenate([o["labels"] for o in drawn])
+    assert set(labels.ravel().tolist()) == set(range(14))
+    text = np.concatenate([o["instruction"] for o in drawn])
+    assert set(text.ravel().tolist()) == set(range(VOCABULARY.size))
+    assert ((text[:, :-1] == 0) | (text[:, 1:] != 0)).all(), "padded on the left"
+    wheels = np.abs(np.concatenate([o["wheels"] for o in drawn]))
+    assert wheels.min() < 0.01 < 10 < wheels.max()
+    one_sided = sample(BoxSpec((4,), low=(1.0,)), np.random.default_rng(0), spec)
+    assert (one_sided >= 1).all()

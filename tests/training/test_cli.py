@@ -1,0 +1,151 @@
+"""The command line as a user meets it: results on stdout, one line on stderr for bad input, exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mcsd_agent.artifact import load_policy
+from mcsd_agent.cli import main
+
+TINY = [
+    *("--set", "record.episodes=40", "--set", "record.processes=1", "--set", "imitation.updates=8"),
+    *("--set", "imitation.dagger_rounds=1", "--set", "imitation.dagger_episodes=4"),
+    *("--set", "policy.width=16", "--set", "policy.layers=1", "--set", "evaluation.episodes=4"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "nav"
+    assert main(["imitate", "configs/nav/demo.yaml", "--out", str(path), "--quiet", *TINY]) == 0
+    return path
+
+
+def one_json(capsys, *arguments: str) -> dict:
+    assert main([*arguments, "--json", "--quiet"]) == 0
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_a_run_folder_holds_everything_to_repeat_and_judge_it(run):
+    assert {p.name for p in run.iterdir()} >= {
+        "config.yaml",
+        "versions.json",
+        "metrics.csv",
+        "curve.png",
+        "evaluation.json",
+        "policy.mcsd",
+    }
+    groups = {row["group"] for row in json.loads((run / "evaluation.json").read_text())}
+    assert groups == {"one_part", "two_parts"}
+
+
+def test_eval_of_run_and_artifact_agree_and_a_video_is_written(run, capsys, tmp_path):
+    video = tmp_path / "nav.mp4"
+    arguments = ("--episodes", "3", "--seed", "7")
+    a = one_json(capsys, "eval", str(run), *arguments, "--video", str(video), "--video-episodes", "1")
+    b = one_json(capsys, "eval", str(run / "policy.mcsd"), *arguments)
+    assert a == b
+    assert a["episodes"] == 3
+    assert video.stat().st_size > 1000
+
+
+def test_export_inspect_and_plot(run, capsys, tmp_path):
+    artifact = tmp_path / "nav.mcsd"
+    exported = one_json(capsys, "export", str(run), "--out", str(artifact))
+    assert exported["max_action_deviation"] <= 1e-4
+    inspected = one_json(capsys, "inspect", str(artifact))
+    assert inspected["rate_hz"] == 10.0
+    assert set(inspected["observation"]) == {"ranges", "labels", "wheel_velocities", "instruction"}
+    one_json(capsys, "plot", str(run), "--out", str(tmp_path / "curve.png"))
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_record_then_imitate_from_the_file(capsys, tmp_path):
+    recorded = one_json(
+        capsys, "record", "mcsd/Nav-v0", "--episodes", "5", "--processes", "1", "--out", str(tmp_path / "d")
+    )
+    assert recorded["steps"] > 0
+    source = ["--set", f"demonstrations={tmp_path / 'd'}", "--set", "imitation.dagger_rounds=0"]
+    assert main(["imitate", "configs/nav/demo.yaml", "--out", str(tmp_path / "r"), "--quiet", *TINY, *source]) == 0
+
+
+def test_an_interrupted_run_is_resumed_exactly_where_its_checkpoint_is(capsys, tmp_path):
+    def settings(steps: int) -> list[str]:
+        values = {"timesteps": steps, "n_envs": 4, "ppo.n_steps": 32, "policy.width": 16, "policy.layers": 1}
+        values |= {"checkpoint_every": 128, "evaluation.episodes": 2, "ppo.anneal": "false"}
+        return [x for k, v in values.items() for x in ("--set", f"{k}={v}")]
+
+    out = tmp_path / "run"
+    config = "configs/cartpole_novel.yaml"
+    one_json(capsys, "train", config, "--out", str(out), *settings(256))
+    first = torch.load(out / "checkpoint.pt", weights_only=True)
+    one_json(capsys, "train", config, "--out", str(out), "--resume", *settings(512))
+    second = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert (first["timesteps"], second["timesteps"]) == (256, 512)
+    assert second["updates"] > first["updates"]
+    weights = load_policy(out / "policy.mcsd").state_dict()
+    assert all(torch.equal(weights[k].float(), v.float()) for k, v in second["policy"].items())
+    steps = [line.split(",")[0] for line in (out / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(steps, key=int)
+
+
+def bad(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-m", "mcsd_agent", *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["imitate", "configs/nav/demo.yaml", "--set", "imitation.updatez=1"], "did you mean 'updates'"),
+        (["train", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "configs/cartpole_novel.yaml", "--set", "env=mcsd/CartPol-v1", "--out", "OUT"], "mcsd/CartPol-v1"),
+        (["train", "configs/cartpole_novel.yaml", "--resume"], "--resume needs --out"),
+        (["train", "configs/cartpole_novel.yaml", "--resume", "--out", "OUT"], "not a run folder"),
+        (["eval", "OUT/none.mcsd"], "none.mcsd"),
+        (["export", "OUT", "--out", "x.mcsd"], "not a run folder"),
+        (["inspect", "pyproject.toml"], "pyproject.toml"),
+        (["record", "mcsd/Nav-v0", "--out", "configs"], "exist already"),
+        (["record", "CartPole-v1", "--out", "OUT/d"], "no scripted expert"),
+        (["plot", "OUT"], "not a run folder"),
+        (["run", "nowhere.mcsd", "--robot", "configs/robots/diffdrive.yaml"], "nowhere.mcsd"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path):
+    code, out, err = bad(*[a.replace("OUT", str(tmp_path)) for a in arguments])
+    lines = [line for line in err.splitlines() if not line.startswith("run folder:")]
+    assert code == 2
+    assert out == ""
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert lines[0].startswith("error: ")
+
+
+def test_an_existing_run_is_not_overwritten(run):
+    before = (run / "policy.mcsd").read_bytes()
+    code, _, err = bad("imitate", "configs/nav/demo.yaml", "--out", str(run))
+    assert code == 2
+    assert "exists already" in err
+    assert (run / "policy.mcsd").read_bytes() == before
+
+
+def test_every_command_explains_itself_with_an_example(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = [
+        line.split()[0]
+        for line in capsys.readouterr().out.split("COMMAND\n")[1].splitlines()
+        if line.startswith("    ")
+    ]
+    assert len(commands) >= 11
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert f"example: mcsd-agent {command}" in capsys.readouterr().out
