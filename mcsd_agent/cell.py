@@ -104,13 +104,14 @@ class MCSDCell(nn.Module):
         if config.block_diagonal:
             self.project = nn.Parameter(torch.randn(branches, channels, dc, dc) / math.sqrt(dc))
         else:
-            self.project = nn.Parameter(torch.randn(branches, width, width) / math.sqrt(width))
+            self.project = nn.Parameter(torch.randn(width, branches * width) / math.sqrt(width))
 
         slope = 2.0 ** (-8.0 * (index + 1) / channels)
         self.register_buffer("log_slope", slope.log(), persistent=False)
         if config.selective:
             with torch.no_grad():
-                self.project[4].zero_()  # W_r = b = 0: the fixed slope again
+                # W_r = b = 0: the fixed slope again
+                (self.project[4] if config.block_diagonal else self.project[:, 4 * width :]).zero_()
             self.rate_bias = nn.Parameter(torch.zeros(width))
 
         exponent = torch.linspace(3.0, math.log2(config.horizon) + 1.0, channels)
@@ -244,7 +245,7 @@ class MCSDCell(nn.Module):
             out = (grouped @ weight).flatten(-3).unbind(0)
             gate, value = torch.cat(out[:2], -1), torch.cat(out[2:4], -1)
             return gate, value, out[4] + self.rate_bias if self.config.selective else None
-        out = x @ self.project.permute(1, 0, 2).flatten(1)
+        out = x @ self.project
         rate = out[..., 4 * width :] + self.rate_bias if self.config.selective else None
         return out[..., : 2 * width], out[..., 2 * width : 4 * width], rate
 

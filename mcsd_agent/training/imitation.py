@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class ImitationConfig:
     tokens_per_batch: int = 3000
     max_grad_norm: float = 1.0
     ema: float = 0.99
+    optimizer: Literal["adamw", "muon"] = "adamw"
     dagger_rounds: int = 5
     dagger_episodes: int = 300
     dagger_until: float = 0.75
@@ -95,9 +97,7 @@ def train_by_imitation(
     data.add(episodes)
     fit_statistics(policy, episodes)
     average = copy.deepcopy(policy).eval()
-    optimiser = torch.optim.AdamW(
-        policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-    )
+    optimisers = make_optimisers(policy, config)
     rounds = config.dagger_rounds if dagger is not None else 0
     pending = [config.dagger_until * (i + 1) / rounds for i in range(rounds)][::-1]
     start, losses, dagger_success = time.process_time(), [], None
@@ -111,12 +111,14 @@ def train_by_imitation(
         if not torch.isfinite(loss):
             raise UserError(f"the imitation loss became {loss.item()} at update {update}; lower learning_rate")
         peak = config.learning_rate * min(1.0, (update + 1) / max(1, config.warmup_updates))
-        for group in optimiser.param_groups:
-            group["lr"] = peak * max(config.final_learning_rate, 1.0 - fraction)
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = peak * max(config.final_learning_rate, 1.0 - fraction)
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         update += 1
         decay = min(config.ema, update / (update + 10.0))  # the average forgets its random beginning
         with torch.no_grad():
@@ -148,6 +150,26 @@ def train_by_imitation(
             dagger_success = None
     policy.load_state_dict(average.state_dict())
     return average
+
+
+def make_optimisers(policy: Policy, config: ImitationConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the matrices of the backbone and AdamW for the rest."""
+    matrices: list[torch.nn.Parameter] = []
+    if config.optimizer == "muon":
+        backbone = cast(torch.nn.Module, policy.backbone)
+        matrices = [p for p in backbone.parameters() if p.dim() == 2 and min(p.shape) > policy.config.channels]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in policy.parameters() if id(p) not in chosen]
+    decay = config.weight_decay
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, config.learning_rate, weight_decay=decay, betas=(0.9, 0.98))
+    ]
+    if matrices:
+        # Its update has the size of AdamW's, so that one learning rate serves both.
+        optimisers.append(
+            torch.optim.Muon(matrices, config.learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimisers
 
 
 def fit_statistics(policy: Policy, episodes: Sequence[Episode]) -> None:

@@ -1,0 +1,182 @@
+"""Telemetry: bounded, exact counts, and a log that cannot hurt the loop."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from runtime.onnx_models import tiny_artifact
+from runtime.scripted_robot import ScriptedRobot
+
+from mcsd_agent.errors import UserError
+from mcsd_agent.runtime import Controller, Stream, Telemetry, Tick, VirtualClock, telemetry
+from mcsd_agent.runtime.package import parse_package
+from mcsd_agent.runtime.telemetry_plot import plot_telemetry, read_log
+
+
+def tick(index: int = 0, reason: str = "ok", **changes: Any) -> Tick:
+    fields: dict[str, Any] = {
+        "index": index,
+        "time": index / 10,
+        "action_asked": np.float32([index, np.nan]),
+        "action_sent": np.float32([1, 2]) if reason == "ok" else None,
+        "reason": reason,
+        "latency_s": index / 1000,
+        "lateness_s": 0.001,
+        "oldest_s": 0.05,
+        "instruction": "go" if index > 3 else "",
+    }
+    return Tick(**(fields | changes))
+
+
+def run_with(log: Telemetry, ticks: int) -> Controller:
+    clock = VirtualClock()
+    robot = ScriptedRobot(clock)
+    stream = Stream(parse_package(tiny_artifact(), "tiny"), "numpy")
+    controller = Controller(stream, robot, telemetry=log, clock=clock, sleep=clock.sleep)
+    controller.run(max_ticks=ticks)
+    return controller
+
+
+def test_ring_is_bounded_and_counts_are_not() -> None:
+    log = Telemetry(capacity=10)
+    for i in range(100):
+        log.record(tick(i, "ok" if i % 4 else "late", skipped=1 if i % 4 == 0 else 0))
+    assert [t.index for t in log.ticks] == list(range(90, 100))
+    summary = log.summary()
+    assert summary["ticks"] == 100
+    assert summary["reasons"] == {"ok": 75, "late": 25}
+    assert summary["skipped"] == 25
+
+
+def test_summary_has_the_percentiles_of_driven_ticks() -> None:
+    log = Telemetry()
+    for i in range(101):
+        log.record(tick(i))
+    log.record(tick(5000, "late"))
+    summary = log.summary()
+    assert (summary["latency_p50_s"], summary["latency_p99_s"], summary["latency_max_s"]) == (0.05, 0.099, 0.1)
+    assert summary["oldest_max_s"] == 0.05
+    json.dumps(summary, allow_nan=False)
+
+
+def test_empty_summary_is_json_too() -> None:
+    assert Telemetry().summary()["latency_p50_s"] is None
+    json.dumps(Telemetry().summary(), allow_nan=False)
+
+
+def test_log_holds_every_tick_including_those_before_it_was_asked_for(tmp_path: Path) -> None:
+    log = Telemetry()
+    log.record(tick(0))
+    path = log.write_to(tmp_path / "new" / "run")
+    for i in range(1, 500):
+        log.record(tick(i))
+    log.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(500))
+    assert lines[7]["action_asked"] == [7, None], "NaN is no JSON"
+    assert log.summary()["log_lines"] == 500
+    assert log.summary()["log_error"] == ""
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_full_disk_never_stops_the_loop(tmp_path: Path) -> None:
+    log = Telemetry()
+    log.write_to(tmp_path)
+    assert log._log is not None
+    log._log._file = FullDisk()
+    controller = run_with(log, 50)
+    log.close()
+    summary = controller.telemetry.summary()
+    assert summary["reasons"] == {"ok": 50}
+    assert "No space left" in summary["log_error"]
+    assert (summary["log_lines"], summary["log_dropped"]) == (0, 50)
+
+
+def test_closed_file_never_stops_the_loop(tmp_path: Path) -> None:
+    log = Telemetry()
+    log.write_to(tmp_path)
+    assert log._log is not None
+    log._log._file.close()
+    controller = run_with(log, 50)
+    log.close()
+    assert controller.telemetry.summary()["reasons"] == {"ok": 50}
+    assert "closed file" in log.summary()["log_error"]
+
+
+def test_ticks_after_close_are_counted_and_not_written(tmp_path: Path) -> None:
+    log = Telemetry()
+    path = log.write_to(tmp_path)
+    log.record(tick(0))
+    log.close()
+    log.record(tick(1))
+    log.close()
+    assert len(path.read_text().splitlines()) == 1
+    assert (log.summary()["ticks"], log.summary()["log_dropped"]) == (2, 1)
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"telemetry .*file/telemetry\.jsonl'.*give a folder"):
+        Telemetry().write_to(tmp_path / "file")
+    with pytest.raises(UserError, match="capacity=0"):
+        Telemetry(0)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    log = Telemetry()
+    log.write_to(tmp_path)
+    for i in range(40):
+        log.record(tick(i, "ok" if i % 5 else "stale:scan"))
+    log.close()
+    return tmp_path
+
+
+def test_log_reads_back_without_a_line_cut_short(run_folder: Path) -> None:
+    path = run_folder / telemetry.FILE_NAME
+    with path.open("a") as file:
+        file.write('{"index": 40, "ti')
+    assert len(read_log(run_folder)) == len(read_log(path)) == 40
+
+
+@pytest.mark.parametrize("content", ["", "hello\n", "[]\n{}\n", '{"index": 1}\n'])
+def test_other_files_are_no_logs(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"x\.jsonl"):
+        read_log(path)
+    with pytest.raises(UserError, match=r"y\.jsonl.*No such file"):
+        read_log(tmp_path / "y.jsonl")
+
+
+def test_plot_is_a_png(run_folder: Path) -> None:
+    picture = plot_telemetry(run_folder, run_folder / "plots" / "t.png", names=("speed", "turn"))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 10_000
+
+
+def test_plot_of_ticks_that_never_drove_is_a_png(tmp_path: Path) -> None:
+    log = Telemetry()
+    log.write_to(tmp_path)
+    log.record(tick(0, "disconnected", action_asked=None))
+    log.close()
+    assert plot_telemetry(tmp_path, tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_missing_matplotlib_names_the_remedy(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match="pip install matplotlib"):
+        plot_telemetry(run_folder, run_folder / "t.png")
