@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -234,19 +235,20 @@ def _run(options: argparse.Namespace) -> Result:
 
 
 def _instruct(options: argparse.Namespace) -> Result:
+    from ros_bridge.connection import DEFAULT_URL, URL_VARIABLE
     from ros_bridge.operator import Operator
 
-    with Operator(options.url) as operator:
+    with Operator(options.url or os.environ.get(URL_VARIABLE, DEFAULT_URL)) as operator:
         status = operator.instruct(options.text)
-    unknown = f" (unknown words: {', '.join(status.unknown_words)})" if status.unknown_words else ""
-    print(f"heard: {status.instruction}{unknown}")
-    return {"instruction": status.instruction, "unknown_words": list(status.unknown_words)}
+    said, unknown = status.values["instruction"], status.values.get("unknown_words", "")
+    print(f"heard: {said}" + (f" (words that the policy was not trained on: {unknown})" if unknown else ""))
+    return {"instruction": said, "unknown_words": unknown.split(", ") if unknown else []}
 
 
 def _sim(options: argparse.Namespace) -> Result:
-    from ros_bridge.sim_stack import run_sim
+    from ros_bridge.sim_stack import run_sim_stack
 
-    run_sim(options.robot, port=options.port, seed=options.seed, seconds=options.seconds)
+    run_sim_stack(options.robot, port=options.port, seed=options.seed, seconds=options.seconds)
     return {}
 
 
