@@ -1,0 +1,57 @@
+"""Which instructions the navigation episodes have, and what ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from envs.nav_language import VERBS
+
+#: Ticks that an instruction of one or two parts may take.
+STEP_LIMITS = {1: 200, 2: 300}
+
+
+@dataclass(frozen=True)
+class NavConfig:
+    """What kind of episodes to make; the keyword arguments of `NavEnv`, checked.
+
+    Args:
+        parts: probabilities of one-part and of two-part instructions.
+        verbs: relative frequency of each verb. `stop` occurs only as an instruction of its own.
+        instructions_per_episode: when one is completed the next is spoken in the same arena.
+        interrupt_probability: how likely an instruction is replaced by another one at a random tick.
+        spoken_ticks: for how many observations an instruction can be heard; None: as long as it is valid.
+        wrong_object_ends: whether reaching another object than the current goal fails the episode.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+
+    parts: Sequence[float] = (0.5, 0.5)
+    verbs: Mapping[str, float] = field(default_factory=lambda: {"go": 0.75, "face": 0.2, "stop": 0.05})
+    instructions_per_episode: int = 1
+    interrupt_probability: float = 0.0
+    spoken_ticks: int | None = None
+    wrong_object_ends: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.parts) != len(STEP_LIMITS) or min(self.parts) < 0 or abs(sum(self.parts) - 1) > 1e-6:
+            raise ValueError(f"parts={self.parts!r}: give two probabilities that sum to 1, for one and two parts")
+        unknown = sorted(set(self.verbs) - set(VERBS))
+        if unknown:
+            raise ValueError(f"verbs={dict(self.verbs)!r}: {unknown[0]!r} is not one of {', '.join(VERBS)}")
+        if any(weight < 0 for weight in self.verbs.values()) or sum(self.verbs.values()) <= 0:
+            raise ValueError(f"verbs={dict(self.verbs)!r}: give weights of at least 0, not all of them 0")
+        if self.parts[1] > 0 and not self.moves:
+            raise ValueError(f"verbs={dict(self.verbs)!r}: two-part instructions need go or face")
+        if self.instructions_per_episode < 1:
+            raise ValueError(f"instructions_per_episode={self.instructions_per_episode}: give at least 1")
+        if not 0 <= self.interrupt_probability <= 1:
+            raise ValueError(f"interrupt_probability={self.interrupt_probability}: give a value in [0, 1]")
+        if self.spoken_ticks is not None and self.spoken_ticks < 1:
+            raise ValueError(f"spoken_ticks={self.spoken_ticks}: give at least 1, or None for always")
+
+    @property
+    def moves(self) -> bool:
+        """Whether any instruction names an object."""
+        return any(self.verbs.get(verb, 0) > 0 for verb in ("go", "face"))
