@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from envs import nav_referee
 from envs.nav_config import STEP_LIMITS, NavConfig
-from envs.nav_language import Goal, Task, describe, generate, object_goal, object_name, parse
+from envs.nav_language import Goal, Task, corpus, describe, generate, object_goal, object_name, parse
 from envs.nav_referee import Progress, Situation
 from envs.nav_world import (
     CLASSES,
@@ -72,8 +72,8 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         ('Face the blue box!', 1, (31,))
     """
 
-    #: Every word that an instruction may hold, for whoever builds a vocabulary.
-    instruction_words = tuple(corpus())
+    #: Every word and mark that an instruction may hold, for whoever builds a vocabulary.
+    instruction_words = (*corpus(), ",")
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / TICK_S)}  # noqa: RUF012 (gymnasium's name)
 
     def __init__(self, *, render_mode: str | None = None, **config: Any) -> None:
