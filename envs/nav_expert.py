@@ -1,7 +1,8 @@
 """A scripted expert for the navigation tasks. It acts on observations alone, as a policy must.
 
 It turns until it has looked all around, goes to what it was told if it has seen it, and otherwise
-drives up to 1.5 m to where it has not been and looks again. Objects stay in its map once seen, also across
+turns on to the next open view, drives up to 1.8 m and looks again: where to search depends on what is in sight, which
+a policy can learn, and not on a map of where it has been. Objects stay in its map once seen, also across
 instructions, and it keeps a wide berth of those it was not sent to. An instruction is remembered when it
 can no longer be heard, and a new one replaces it.
 """
@@ -25,9 +26,9 @@ _HOLD_MARGIN = 1  # ticks
 
 # Searching: look around, drive a leg, look around again.
 _LOOK = 2 * math.pi - FIELD_OF_VIEW + 0.2  # a turn of this much has seen every direction
-_LEG = 1.5  # metres
+_OPEN = 2.0  # metres free ahead for a leg to begin; it goes on turning until then
+_LEG = 1.8  # metres
 _WALL = 0.6  # a leg ends where less than this is free ahead
-_OPENNESS = 0.25  # weight of the free distance against the newness of a place
 
 # Steering.
 _GAIN = 2.5  # rad/s per rad
@@ -76,8 +77,6 @@ class NavExpert:
         self._goals: tuple[Goal, ...] = ()
         self._stage = 0
         self._held = 0
-        self._looks: list[tuple[float, float]] = []  # where it has looked around
-        self._course = 0.0  # heading of the leg
         self._detour: float | None = None  # heading chosen to pass an object, None when the way is clear
         self._pushed = 0  # ticks
         self._escape = 0.0  # turn rate away from what it ran into, 0 when free
@@ -181,7 +180,6 @@ class NavExpert:
         for label in list(seen.objects):
             if label not in seen.visible:
                 seen.forget(label)
-        self._looks.clear()
         self._search_again()
         return True
 
@@ -189,7 +187,6 @@ class NavExpert:
 
     def _search_again(self) -> None:
         self._looked = 0.0  # radians turned in this look around
-        self._views: list[tuple[float, float]] = []  # (heading, metres free) of this look around
         self._approaching = False
         self._leg: float | None = None  # metres driven since, None while looking
 
@@ -198,34 +195,14 @@ class NavExpert:
         free = min(seen.ranges[_FRONT])
         if self._leg is None:
             self._looked += seen.turned
-            self._views.append((seen.theta, free))
-            if self._looked < _LOOK:
+            if self._looked < _LOOK or (free < _OPEN and self._looked < _LOOK + 2 * math.pi):
                 return 0.0, MAX_ANGULAR
-            self._looks.append((seen.x, seen.y))
-            self._course = self._newest_view()
             self._leg = 0.0
         self._leg += seen.driven
-        bearing = _wrap(self._course - seen.theta)
-        blocked = free < _WALL and abs(bearing) < 0.3
-        if self._leg > _LEG or (blocked and self._leg > _LEG / 3):
+        if self._leg > _LEG or free < _WALL:
             self._search_again()
             return 0.0, MAX_ANGULAR
-        if blocked:
-            self._views = [view for view in self._views if abs(_wrap(view[0] - self._course)) > _SLOW_BEARING]
-            self._course = self._newest_view()
-            bearing = _wrap(self._course - seen.theta)
-        return self._steer(bearing, _LEG, None)
-
-    def _newest_view(self) -> float:
-        """The heading whose leg ends farthest from every place where it has looked around before."""
-
-        def newness(view: tuple[float, float]) -> float:
-            heading, free = view
-            leg = min(_LEG, max(0.0, free - _WALL))
-            x, y = self._map.x + leg * math.cos(heading), self._map.y + leg * math.sin(heading)
-            return min(math.hypot(x - u, y - v) for u, v in self._looks) + _OPENNESS * free
-
-        return max(self._views, key=newness, default=(self._map.theta + math.pi, 0.0))[0]
+        return self._steer(0.0, _LEG, None)
 
     # -------------------------------------------------------------------------------- steering
 

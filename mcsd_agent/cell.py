@@ -204,8 +204,9 @@ class MCSDCell(nn.Module):
                 value, window = self._conv_scan(value, rest[:, rest.shape[1] - 6 * width :], alive)
                 parts = [window]
 
+            value_slope, value_decay = value.chunk(2, -1)
             keep = self._slope_keep(rate)
-            fresh = (1 - keep) * value[..., :width] if config.selective else value[..., :width]
+            fresh = (1 - keep) * value_slope if config.selective else value_slope
             kept = keep.expand_as(fresh) if alive is None else keep * alive
             slopes = history = chunked_recurrence(kept, fresh, slope)
             if not config.selective:
@@ -215,13 +216,13 @@ class MCSDCell(nn.Module):
                 parts = [weights[:, -1], *parts]
 
             gamma, scale = self._decay()
-            value_decay = value[..., width:] * scale
+            value_decay = value_decay * scale
             if config.rotating:
                 half = config.channel_width // 2
-                new = value_decay.unflatten(-1, (-1, 2, half))
+                real, imaginary = value_decay.unflatten(-1, (-1, 2, half)).unbind(-2)
                 old = decay.unflatten(-1, (-1, 2, half))
                 turn = torch.polar(gamma, self.angle.to(precise)).flatten()
-                b = torch.complex(new[..., 0, :], new[..., 1, :]).flatten(2)
+                b = torch.complex(real, imaginary).flatten(2)
                 h0 = torch.complex(old[..., 0, :], old[..., 1, :]).flatten(1)
                 h = chunked_recurrence(turn.expand_as(b) if alive is None else turn * alive, b, h0)
                 h = h.unflatten(-1, (-1, half))
@@ -245,9 +246,9 @@ class MCSDCell(nn.Module):
             out = (grouped @ weight).flatten(-3).unbind(0)
             gate, value = torch.cat(out[:2], -1), torch.cat(out[2:4], -1)
             return gate, value, out[4] + self.rate_bias if self.config.selective else None
-        out = x @ self.project
-        rate = out[..., 4 * width :] + self.rate_bias if self.config.selective else None
-        return out[..., : 2 * width], out[..., 2 * width : 4 * width], rate
+        # One split, not several slices: the gradient of a slice is a zero-filled copy of the whole.
+        gate, value, *rate = (x @ self.project).split([2 * width, 2 * width] + [width] * self.config.selective, -1)
+        return gate, value, rate[0] + self.rate_bias if rate else None
 
     def _slope_keep(self, rate: Tensor | None) -> Tensor:
         """a = exp(-m softplus(r) / ln 2), or exp(-m) where rates are fixed; (…, D)."""

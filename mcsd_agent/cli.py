@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> Result:
     from mcsd_agent.training.config import TrainConfig, load_config
+    from mcsd_agent.training.ppo_run import train
     from mcsd_agent.training.run_folder import RunFolder
-    from mcsd_agent.training.runs import train
 
     if options.resume:
         if options.out is None:

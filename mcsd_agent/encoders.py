@@ -135,18 +135,26 @@ class ScanEncoder(nn.Module):
             )
         self.max_range = top
         self.label = nn.Embedding(max(labels.nvec), config.ray_width)
-        self.ray = nn.Linear(2, config.ray_width)
+        self.ray = nn.Linear(2, config.ray_width, bias=False)
         self.linear = nn.Linear(rays * config.ray_width, width)
 
-    def forward(self, ranges: Tensor, labels: Tensor, film: Tensor | None) -> Tensor:
-        """`film` `(n, 2 * ray_width)`: scale and shift from the instruction."""
-        # Far geometry from the first feature, what is about to be hit from the second.
-        near = (0.075 * self.max_range) / ranges.clamp(min=0.0375 * self.max_range)
-        x = self.ray(torch.stack([1.0 - ranges / self.max_range, near], -1)) + self.label(labels)
+    def forward(self, ranges: Tensor, labels: Tensor, film: Tensor | None, index: Tensor | None = None) -> Tensor:
+        """`film` `(instructions, 2 * ray_width)` is scale and shift, `index` `(n,)` the instruction of each row.
+
+        Without `index` row i has instruction i. What is modulated is the small table of label embeddings, once
+        per instruction, and not every ray: the label says how much its range matters.
+        """
+        table = self.label.weight
         if film is not None:
             scale, shift = film[:, None].chunk(2, -1)
-            x = x * (1.0 + scale) + shift
-        return self.linear(F.silu(x).flatten(1))
+            rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
+            labels = labels + (rows * table.shape[0])[:, None]
+            table = (table * (1.0 + scale) + shift).flatten(0, 1)
+        # Far geometry from the first feature, what is about to be hit from the second.
+        near = (0.075 * self.max_range) / ranges.clamp(min=0.0375 * self.max_range)
+        geometry = torch.stack([1.0 - ranges / self.max_range, near], -1)
+        x = torch.addmm(F.embedding(labels, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
+        return self.linear(F.silu(x).unflatten(0, labels.shape).flatten(1))
 
 
 class InstructionEncoder(nn.Module):
@@ -162,12 +170,11 @@ class InstructionEncoder(nn.Module):
         _, last = self.reader(self.words(ids))
         return last[0] * (ids[:, -1:] != 0)
 
-    def over_time(self, ids: Tensor) -> Tensor:
-        """`(batch, time, words)` to `(batch, time, instruction_width)`, each run of equal ids read once."""
+    def over_time(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Each run of equal ids in `(batch, time, words)` read once: codes `(runs, width)`, index `(batch * time,)`."""
         fresh = torch.ones(ids.shape[:2], dtype=torch.bool, device=ids.device)
         fresh[:, 1:] = (ids[:, 1:] != ids[:, :-1]).any(-1)
-        index = fresh.flatten().cumsum(0) - 1
-        return self(ids[fresh])[index].unflatten(0, ids.shape[:2])
+        return self(ids[fresh]), fresh.flatten().cumsum(0) - 1
 
 
 class ObservationEncoder(nn.Module):
@@ -227,9 +234,9 @@ class ObservationEncoder(nn.Module):
     def over_time(self, observations: dict[str, Tensor]) -> Tensor:
         """Arrays `(batch, time, *shape)` to tokens `(batch, time, K, width)`."""
         batch, time = next(iter(observations.values())).shape[:2]
-        said = None if self.text is None else self.instruction.over_time(observations[self.text]).flatten(0, 1)
+        said, index = (None, None) if self.text is None else self.instruction.over_time(observations[self.text])
         flat = {k: v.flatten(0, 1) for k, v in observations.items()}
-        return self._tokens(flat, said).unflatten(0, (batch, time))
+        return self._tokens(flat, said, index).unflatten(0, (batch, time))
 
     def update_statistics(self, observation: dict[str, Tensor]) -> None:
         """Merge fresh observations `(n, *shape)` into the running scales of vector entries."""
@@ -238,15 +245,17 @@ class ObservationEncoder(nn.Module):
             if isinstance(entry, VectorEncoder):
                 entry.update_statistics(observation[name])
 
-    def _tokens(self, observation: dict[str, Tensor], said: Tensor | None) -> Tensor:
+    def _tokens(self, observation: dict[str, Tensor], said: Tensor | None, index: Tensor | None = None) -> Tensor:
+        """`said` holds one code per instruction, `index` which of them each row heard (None: row i heard code i)."""
         parts = []
         for name in self.names:
             entry = self.entries[_module_name(name)]
             if name == self.text:
-                parts.append(entry(said))
+                code = entry(said)
+                parts.append(code if index is None else code[index])
             elif isinstance(entry, ScanEncoder):
                 film = None if said is None else self.film(said)
-                parts.append(entry(*(observation[k] for k in self.config.scan), film))
+                parts.append(entry(*(observation[k] for k in self.config.scan), film, index))
             else:
                 parts.append(entry(observation[name]))
         stacked = torch.stack(parts, 1)
