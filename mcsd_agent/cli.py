@@ -18,6 +18,11 @@ from mcsd_agent import strict
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
 
+#: Which extra brings a package that a command may miss.
+_EXTRAS = {
+    "robot": ("onnxruntime", "roslibpy", "rosbags", "cv2"),
+    "train": ("torch", "stable_baselines3", "gymnasium", "mujoco", "minari", "onnx", "safetensors", "matplotlib"),
+}
 #: What a command returns; printed as one JSON object with `--json`.
 Result = dict[str, Any]
 
@@ -31,12 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        extra = {"torch": "train", "stable_baselines3": "train", "gymnasium": "train", "roslibpy": "robot"}
         name = (error.name or "").split(".")[0]
-        if name not in extra:
+        extra = next((e for e, packages in _EXTRAS.items() if name in packages), None)
+        if extra is None:
             raise
-        print(f"error: {name} is not installed; pip install 'mcsd-agent[{extra[name]}]'", file=sys.stderr)
+        print(f"error: {name} is not installed; install mcsd-agent with the extra [{extra}]", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read our output has left, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -58,7 +67,9 @@ def _train(options: argparse.Namespace) -> Result:
             raise UserError("--resume needs --out, the folder of the run to go on with")
         run = RunFolder.open(options.out)
     config = load_config(TrainConfig, options.config, options.set)
-    if not options.resume:
+    if options.resume:
+        run.write_config("train", config)
+    else:
         run = RunFolder.create(options.out, "train", config)
     return _finish_run(options, run, lambda report: train(config, run, report, resume=options.resume))
 
@@ -180,8 +191,6 @@ def _inspect(options: argparse.Namespace) -> Result:
 
     package = read_package(options.artifact)
     spec = package.spec
-    parameters = sum(w.size for w in package.weights.values())
-    layers, size = spec.state_shape
     described: dict[str, Any] = {
         "artifact": str(options.artifact),
         "bytes": options.artifact.stat().st_size,
@@ -189,8 +198,8 @@ def _inspect(options: argparse.Namespace) -> Result:
         "observation": {k: _describe(s) for k, s in spec.observation.items()},
         "action": _describe(spec.action),
         "backbone": f"{spec.policy.get('backbone')} ({spec.policy.get('preset')})",
-        "parameters": parameters,
-        "state_bytes": 4 * layers * size,
+        "parameters": package.parameters,
+        "state_bytes": spec.state_bytes,
         "words": len(spec.vocabulary["words"]) if spec.vocabulary else 0,
         "parity": spec.parity,
         "metadata": spec.metadata,
@@ -238,7 +247,8 @@ def _instruct(options: argparse.Namespace) -> Result:
     from ros_bridge.connection import DEFAULT_URL, URL_VARIABLE
     from ros_bridge.operator import Operator
 
-    with Operator(options.url or os.environ.get(URL_VARIABLE, DEFAULT_URL)) as operator:
+    url = options.url or os.environ.get(URL_VARIABLE, DEFAULT_URL)
+    with Operator(url, policy=options.node, instruction_topic=options.topic) as operator:
         status = operator.instruct(options.text)
     said, unknown = status.values["instruction"], status.values.get("unknown_words", "")
     print(f"heard: {said}" + (f" (words that the policy was not trained on: {unknown})" if unknown else ""))
@@ -359,6 +369,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("text")
     sub.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
+    sub.add_argument("--topic", default="/instruction", help="where the robot listens")
+    sub.add_argument("--node", default="policy", help="name of the policy node that confirms")
 
     sub = command(
         "sim",

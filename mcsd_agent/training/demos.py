@@ -22,6 +22,8 @@ from mcsd_agent.training.environments import make_env, make_expert
 from mcsd_agent.training.episodes import Episode, Expert, stack_observations
 
 _LABEL = "expert_action"
+#: Seeds beyond these are for evaluation.
+MAX_EPISODES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class RecordConfig:
     processes: int = 2
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or self.processes < 1:
-            raise UserError(f"episodes={self.episodes} and processes={self.processes} must be at least 1")
+        if not 1 <= self.episodes <= MAX_EPISODES:
+            raise UserError(f"episodes={self.episodes} must be from 1 to {MAX_EPISODES}")
+        if self.processes < 1:
+            raise UserError(f"processes={self.processes} must be at least 1")
 
 
 def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -> Episode:

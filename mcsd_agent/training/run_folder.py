@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -41,7 +42,7 @@ class RunFolder:
             raise UserError(f"run folder {str(path)!r} exists already; choose another --out, or --resume it")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run.write_text("config.yaml", yaml.safe_dump({"kind": kind, **_plain(to_dict(config))}, sort_keys=False))
+        run.write_config(kind, config)
         run.write_json("versions.json", _versions())
         return run
 
@@ -69,10 +70,14 @@ class RunFolder:
         """Where `--resume` begins."""
         return self.path / "checkpoint.pt"
 
+    def write_config(self, kind: str, config: Any) -> None:
+        """The resolved config, as it is now: a resumed run may have been given another number of steps."""
+        self.write_text("config.yaml", yaml.safe_dump({"kind": kind, **_plain(to_dict(config))}, sort_keys=False))
+
     def write_text(self, name: str, text: str) -> None:
         """Replace a file at once or not at all."""
         temporary = self.path / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
         os.replace(temporary, self.path / name)
 
     def write_json(self, name: str, data: Any) -> None:
@@ -80,14 +85,20 @@ class RunFolder:
         self.write_text(name, json.dumps(data, indent=2) + "\n")
 
     def add_metrics(self, row: dict[str, Any]) -> None:
-        """Append one row to metrics.csv; the first row sets the columns."""
-        fresh = not self._columns
-        self._columns = self._columns or list(row)
-        with (self.path / "metrics.csv").open("a", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
-            if fresh:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        """Append one row to metrics.csv; a column that is new is added to the rows before."""
+        table = self.path / "metrics.csv"
+        fresh = [name for name in row if name not in self._columns]
+        if fresh:
+            before = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
+            self._columns += fresh
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, self._columns)
+            writer.writeheader()
+            writer.writerows(before)
+            self.write_text("metrics.csv", text.getvalue())
+        with table.open("a", newline="") as file:
+            formatted = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            csv.DictWriter(file, self._columns).writerow(formatted)
 
     def save_checkpoint(self, data: dict[str, Any]) -> None:
         """Tensors and plain values, replaced atomically."""

@@ -21,8 +21,10 @@ from mcsd_agent.training.imitation import Progress, train_by_imitation
 from mcsd_agent.training.instructions import has_text, vocabulary_for
 from mcsd_agent.training.run_folder import RunFolder
 
-#: Seeds of DAgger roll-outs begin here: above demonstrations, below evaluation.
-_DAGGER_SEED = 500_000
+#: Every run has its own seeds: demonstrations from the first, DAgger from the second on. Evaluation uses those
+#: from 1 000 000 on of the first run, which demonstrations do not reach.
+_SEEDS_PER_RUN = 10_000_000
+_DAGGER_SEEDS = 5_000_000
 
 #: Told what is going on: a stage ("record", "train", "evaluate"), how far it is in [0, 1], and a text.
 Report = Callable[[str, float, str], None]
@@ -63,7 +65,7 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
     else:
         episodes = record(
             task,
-            config.seed * 100_000,
+            config.seed * _SEEDS_PER_RUN,
             lambda done, total: report("record", done / total, f"{done} of {total} episodes"),
         )
     policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed)
@@ -86,7 +88,7 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
 
 def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, round_index: int) -> list[Episode]:
     """The learner drives on fresh seeds, the expert labels."""
-    first = _DAGGER_SEED + config.seed * 10_000 + round_index * config.imitation.dagger_episodes
+    first = config.seed * _SEEDS_PER_RUN + _DAGGER_SEEDS + round_index * config.imitation.dagger_episodes
     return run_episodes(
         lambda: make_env(task.env, task.env_kwargs),
         lambda batch: PolicyActor(learner, batch),

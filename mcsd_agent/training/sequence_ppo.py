@@ -302,10 +302,12 @@ class SequencePPO(OnPolicyAlgorithm):
         return self.policy.net
 
     def export(self, path: str | Path, *, rate_hz: float | None = None) -> ParityReport:
-        """Write the deployable artifact; `rate_hz` defaults to the environment's `metadata["control_rate_hz"]`."""
+        """Write the deployable artifact; `rate_hz` defaults to the environment's `metadata["render_fps"]`."""
         if rate_hz is None and self.env is not None:
             rates = self.env.get_attr("metadata")
-            rate_hz = rates[0].get("control_rate_hz") if rates and rates[0] else None
+            rate_hz = rates[0].get("render_fps") if rates and rates[0] else None
         if rate_hz is None:
             raise UserError("the environment states no control rate; call export(path, rate_hz=...)")
-        return export_policy(self.policy.net, Path(path), rate_hz=float(rate_hz))
+        spec = self.env.get_attr("spec")[0] if self.env is not None else None
+        metadata = {} if spec is None else {"env": spec.id, "env_kwargs": dict(spec.kwargs)}
+        return export_policy(self.policy.net, Path(path), rate_hz=float(rate_hz), metadata=metadata)

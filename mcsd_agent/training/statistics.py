@@ -31,7 +31,9 @@ class Rate:
         n, p, z2 = self.trials, self.value, _Z95**2
         centre = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        # exact at the ends, where rounding would leave a trace
+        low = 0.0 if self.successes == 0 else centre - half
+        return low, 1.0 if self.successes == n else centre + half
 
     def __str__(self) -> str:
         low, high = self.interval

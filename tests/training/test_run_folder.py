@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import csv
+import math
+
+import pytest
+import torch
+
+from mcsd_agent.errors import UserError
+from mcsd_agent.training.config import TrainConfig
+from mcsd_agent.training.run_folder import RunFolder
+from mcsd_agent.training.statistics import Rate, mean_interval
+
+
+def test_metrics_keep_every_row_and_column_also_when_columns_appear_later(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "train", TrainConfig("x"))
+    run.add_metrics({"timesteps": 1, "return": 0.5})
+    run.add_metrics({"timesteps": 2, "return": 0.25, "loss": 3.0})
+    RunFolder.open(run.path).add_metrics({"timesteps": 3, "loss": 2.0})
+    rows = list(csv.DictReader((run.path / "metrics.csv").read_text().splitlines()))
+    assert [r["timesteps"] for r in rows] == ["1", "2", "3"]
+    assert [r["loss"] for r in rows] == ["", "3", "2"]
+    assert [r["return"] for r in rows] == ["0.5", "0.25", ""]
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "train", TrainConfig("x"))
+    torch.save({"policy": print}, run.checkpoint)
+    with pytest.raises(UserError, match="cannot be read"):
+        run.load_checkpoint()
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (95, 100), (1, 3)])
+def test_wilson_intervals_hold_the_rate_and_stay_within_bounds(successes, trials):
+    low, high = Rate(successes, trials).interval
+    assert 0.0 <= low <= successes / trials <= high <= 1.0
+    z = 1.959964
+    for end in (low, high):  # the ends are where the rate is z deviations of that end's own distribution away
+        if 0 < end < 1:
+            assert abs(successes / trials - end) == pytest.approx(z * math.sqrt(end * (1 - end) / trials), rel=1e-6)
+
+
+def test_one_value_has_no_interval():
+    assert mean_interval([2.0]) == (2.0, 2.0, 2.0)
