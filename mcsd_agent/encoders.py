@@ -157,6 +157,23 @@ class ScanEncoder(nn.Module):
         return self.linear(F.silu(x).unflatten(0, labels.shape).flatten(1))
 
 
+class SecondLook(nn.Module):
+    """Reads the scan again, modulated by what the memory holds now: `(n, width)` features to `(n, width)` more.
+
+    The first look can only pick out what is being said at this tick; the second also what was said long
+    ago, or what comes next.
+    """
+
+    def __init__(self, ranges: BoxSpec, labels: MultiDiscreteSpec, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.film = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * config.ray_width))
+        self.scan = ScanEncoder(ranges, labels, width, config)
+
+    def forward(self, features: Tensor, ranges: Tensor, labels: Tensor) -> Tensor:
+        """`ranges` and `labels` `(n, rays)`."""
+        return features + self.scan(ranges, labels, self.film(features))
+
+
 class InstructionEncoder(nn.Module):
     """Word ids `(n, words)`, padded on the left, to `(n, instruction_width)`."""
 
@@ -237,6 +254,13 @@ class ObservationEncoder(nn.Module):
         said, index = (None, None) if self.text is None else self.instruction.over_time(observations[self.text])
         flat = {k: v.flatten(0, 1) for k, v in observations.items()}
         return self._tokens(flat, said, index).unflatten(0, (batch, time))
+
+    def second_look(self) -> SecondLook:
+        """A `SecondLook` at this encoder's scan."""
+        ranges, labels = (self.specs[k] for k in self.config.scan)
+        assert isinstance(ranges, BoxSpec)
+        assert isinstance(labels, MultiDiscreteSpec)
+        return SecondLook(ranges, labels, self.width, self.config)
 
     def update_statistics(self, observation: dict[str, Tensor]) -> None:
         """Merge fresh observations `(n, *shape)` into the running scales of vector entries."""

@@ -29,7 +29,10 @@ from mcsd_agent.spaces import Spec
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Everything that shapes the network. The switches of the cell override the preset where given."""
+    """Everything that shapes the network. The switches of the cell override the preset where given.
+
+    `second_look` reads the scan again after the first layer, modulated by the memory; see `encoders.SecondLook`.
+    """
 
     backbone: Literal["mcsd", "gru", "lstm", "none"] = "mcsd"
     preset: Literal["extended", "paper"] = "extended"
@@ -42,6 +45,7 @@ class PolicyConfig:
     rotating: bool | None = None
     conv: bool | None = None
     block_diagonal: bool | None = None
+    second_look: bool = False
     head: Literal["gaussian", "binned"] = "gaussian"
     bins: tuple[int, ...] = (9,)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -49,6 +53,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if self.layers < 1:
             raise UserError(f"layers={self.layers} must be at least 1")
+        if self.second_look and (self.layers < 2 or not self.encoder.scan or self.encoder.tokens != "sum"):
+            raise UserError("second_look=true needs layers of at least 2, encoder.scan and encoder.tokens=sum")
         if self.backbone == "mcsd":
             self.cell  # noqa: B018 -- sizes and switches are checked when the config is made
         elif self.width < 1:
@@ -62,13 +68,13 @@ class PolicyConfig:
         return MCSDConfig.preset(self.preset, **sizes, **{k: v for k, v in switches.items() if v is not None})
 
 
-def make_backbone(config: PolicyConfig) -> Backbone:
-    """The sequence encoder that `config.backbone` names."""
+def make_backbone(config: PolicyConfig, layers: int) -> Backbone:
+    """The sequence encoder that `config.backbone` names, with `layers` layers."""
     if config.backbone == "mcsd":
-        return MCSDBackbone(config.cell, config.layers)
+        return MCSDBackbone(config.cell, layers)
     if config.backbone == "none":
-        return MemorylessControl(config.width, config.layers, config.expansion)
-    return RecurrentControl(nn.GRU if config.backbone == "gru" else nn.LSTM, config.width, config.layers)
+        return MemorylessControl(config.width, layers, config.expansion)
+    return RecurrentControl(nn.GRU if config.backbone == "gru" else nn.LSTM, config.width, layers)
 
 
 class Policy(nn.Module):
@@ -90,7 +96,10 @@ class Policy(nn.Module):
         self.observation_specs, self.action_spec, self.vocabulary = dict(observation), action, vocabulary
         width = self.config.width
         self.encoder = ObservationEncoder(self.observation_specs, width, self.config.encoder, vocabulary)
-        self.backbone = make_backbone(self.config)
+        # With a second look the first layer stands alone before it, and the others follow.
+        self.front: Backbone | None = make_backbone(self.config, 1) if self.config.second_look else None
+        self.look = self.encoder.second_look() if self.config.second_look else None
+        self.backbone = make_backbone(self.config, self.config.layers - (self.front is not None))
         self.head = make_head(action, self.config.head, self.config.bins)
         last = nn.Linear(width, self.head.size)
         self.action_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
@@ -102,7 +111,7 @@ class Policy(nn.Module):
     @property
     def state_shape(self) -> tuple[int, int]:
         """`(layers, state_size)`."""
-        return self.backbone.layers, self.backbone.state_size
+        return self.config.layers, self.backbone.state_size
 
     def initial_state(self, batch: int = 1) -> Tensor:
         """Zeros `(batch, layers, state_size)`."""
@@ -113,10 +122,15 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One tick: `(batch, *shape)` arrays to features `(batch, width)` and the next state."""
         tokens = self.encoder(observation)
-        features, state = self.backbone.step(tokens[:, 0], state, episode_starts)
-        for k in range(1, tokens.shape[1]):
-            features, state = self.backbone.step(tokens[:, k], state)
-        return features, state
+        if self.front is None or self.look is None:
+            features, state = self.backbone.step(tokens[:, 0], state, episode_starts)
+            for k in range(1, tokens.shape[1]):
+                features, state = self.backbone.step(tokens[:, k], state)
+            return features, state
+        seen, front = self.front.step(tokens[:, 0], state[:, :1], episode_starts)
+        seen = self.look(seen, *(observation[k] for k in self.config.encoder.scan))
+        features, back = self.backbone.step(seen, state[:, 1:], episode_starts)
+        return features, torch.cat([front, back], 1)
 
     def scan(
         self, observations: dict[str, Tensor], state: Tensor, episode_starts: Tensor | None = None
@@ -126,6 +140,12 @@ class Policy(nn.Module):
         `episode_starts` `(batch, time)` is true at the first tick of an episode.
         """
         tokens = self.encoder.over_time(observations)
+        if self.front is not None and self.look is not None:
+            seen, front = self.front.scan(tokens[:, :, 0], state[:, :1], episode_starts)
+            scans = (observations[k].flatten(0, 1) for k in self.config.encoder.scan)
+            seen = self.look(seen.flatten(0, 1), *scans).unflatten(0, seen.shape[:2])
+            features, back = self.backbone.scan(seen, state[:, 1:], episode_starts)
+            return features, torch.cat([front, back], 1)
         k = tokens.shape[2]
         if k > 1 and episode_starts is not None:
             starts = episode_starts.new_zeros(*episode_starts.shape, k)

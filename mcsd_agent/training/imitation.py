@@ -156,8 +156,10 @@ def make_optimisers(policy: Policy, config: ImitationConfig) -> list[torch.optim
     """AdamW for everything, or Muon for the matrices of the backbone and AdamW for the rest."""
     matrices: list[torch.nn.Parameter] = []
     if config.optimizer == "muon":
-        backbone = cast(torch.nn.Module, policy.backbone)
-        matrices = [p for p in backbone.parameters() if p.dim() == 2 and min(p.shape) > policy.config.channels]
+        backbones = [cast(torch.nn.Module, b) for b in (policy.front, policy.backbone) if b is not None]
+        matrices = [
+            p for b in backbones for p in b.parameters() if p.dim() == 2 and min(p.shape) > policy.config.channels
+        ]
     chosen = {id(p) for p in matrices}
     rest = [p for p in policy.parameters() if id(p) not in chosen]
     decay = config.weight_decay

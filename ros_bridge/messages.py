@@ -1,0 +1,292 @@
+"""ROS message and service classes without ROS, made at run time from the `rosbags` type store (Jazzy).
+
+    from ros_bridge.messages import load
+    Twist = load("geometry_msgs/msg/Twist")
+    message = Twist()                       # every field has its default
+    message.linear.x = 0.3                  # checked, as at construction
+
+The rules are rclpy's own: a float field takes a float (not 1), an integer must fit, a byte is `bytes` of
+length 1, unknown fields are refused. Numeric sequences are NumPy arrays. What rclpy refuses with an
+`AssertionError` raises `MessageError` here, which is both an `AssertionError` and a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+from rosbags.interfaces import Nodetype
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from mcsd_agent.errors import UserError, nearest
+
+#: rosbags' store has messages only; these services are what the nodes here offer and call.
+SERVICES = {
+    "std_srvs/srv/Empty": "\n---\n",
+    "std_srvs/srv/SetBool": "bool data\n---\nbool success\nstring message\n",
+    "std_srvs/srv/Trigger": "\n---\nbool success\nstring message\n",
+}
+
+#: rosbags drops the defaults that .msg files state; these are all there are in Jazzy's standard packages.
+_STATED_DEFAULTS = {
+    ("geometry_msgs/msg/Quaternion", "w"): 1.0,
+    ("sensor_msgs/msg/NavSatStatus", "status"): -2,
+}
+
+_INTEGER_RANGES = {f"{sign}int{bits}": np.iinfo(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_INTEGER_RANGES["char"] = np.iinfo("uint8")
+_DTYPES = {"char": "uint8", "bool": "bool", "float32": "float32", "float64": "float64"} | {
+    kind: kind for kind in _INTEGER_RANGES if kind != "char"
+}
+# rosbags stands this member in for "no fields"; it is not part of the message.
+_PLACEHOLDER = "structure_needs_at_least_one_member"
+
+
+class MessageError(AssertionError, ValueError):
+    """A value does not fit its field; the text names message, field and constraint."""
+
+
+class Scalar:
+    """One bool, number, byte or string."""
+
+    def __init__(self, kind: str, limit: int = 0) -> None:
+        self.kind = "byte" if kind == "octet" else kind
+        self.limit = limit
+
+    def default(self) -> Any:
+        return {"bool": False, "string": "", "wstring": "", "byte": b"\x00", "float32": 0.0, "float64": 0.0}.get(
+            self.kind, 0
+        )
+
+    def check(self, value: Any) -> Any:
+        kind = self.kind
+        if kind in ("float32", "float64"):
+            if not isinstance(value, float):
+                raise MessageError(f"must be a float, not {value!r}; rclpy does not convert, write {value!r}.0")
+            if kind == "float32" and np.isfinite(value) and abs(value) > 3.402823466e38:
+                raise MessageError(f"must fit float32, not {value!r}")
+        elif kind == "bool":
+            if not isinstance(value, bool):
+                raise MessageError(f"must be a bool, not {value!r}")
+        elif kind in ("string", "wstring"):
+            if not isinstance(value, str):
+                raise MessageError(f"must be a str, not {value!r}")
+            if self.limit and len(value) > self.limit:
+                raise MessageError(f"must have at most {self.limit} characters, not {len(value)}")
+        elif kind == "byte":
+            if not isinstance(value, (bytes, bytearray)) or len(value) != 1:
+                raise MessageError(f"must be bytes of length 1, not {value!r}")
+        else:
+            limits = _INTEGER_RANGES[kind]
+            if not isinstance(value, int) or not limits.min <= value <= limits.max:
+                raise MessageError(f"must be an int in [{limits.min}, {limits.max}], not {value!r}")
+        return value
+
+
+class Nested:
+    """A field that is itself a message."""
+
+    def __init__(self, ros_type: str) -> None:
+        self.ros_type = ros_type
+
+    def default(self) -> Any:
+        return load(self.ros_type)()
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, load(self.ros_type)):
+            raise MessageError(f"must be a {self.ros_type}, not {type(value).__name__}")
+        return value
+
+
+class Array:
+    """A fixed array (`size`), or a sequence of at most `limit` items (0: unbounded)."""
+
+    def __init__(self, item: Scalar | Nested, *, size: int = 0, limit: int = 0) -> None:
+        self.item, self.size, self.limit = item, size, limit
+        self.dtype = _DTYPES.get(item.kind) if isinstance(item, Scalar) else None
+
+    def default(self) -> Any:
+        if self.dtype is not None:
+            return np.zeros(self.size, self.dtype)
+        return [self.item.default() for _ in range(self.size)]
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, (str, bytes, bytearray)) and not (self.dtype == "uint8" and not isinstance(value, str)):
+            raise MessageError(f"must be a sequence, not {value!r}")
+        if self.dtype is not None:
+            value = self._numbers(value)
+        elif isinstance(value, (Sequence, set, frozenset)):
+            value = [self.item.check(v) for v in value]
+        else:
+            raise MessageError(f"must be a sequence, not {value!r}")
+        if self.size and len(value) != self.size:
+            raise MessageError(f"must have exactly {self.size} items, not {len(value)}")
+        if self.limit and len(value) > self.limit:
+            raise MessageError(f"must have at most {self.limit} items, not {len(value)}")
+        return value
+
+    def _numbers(self, value: Any) -> np.ndarray:
+        assert self.dtype is not None
+        target = np.dtype(self.dtype)
+        if isinstance(value, (bytes, bytearray)):
+            return np.frombuffer(value, np.uint8)
+        try:
+            array = np.asarray(list(value) if isinstance(value, (set, frozenset)) else value)
+        except ValueError:
+            raise MessageError(f"must be a flat sequence of {self.dtype}") from None
+        if array.ndim != 1:
+            raise MessageError(f"must be a flat sequence of {self.dtype}, not of shape {array.shape}")
+        if array.size == 0 or array.dtype == target:
+            return array.astype(target, copy=False)
+        if target.kind == "f" and array.dtype.kind in "fiu":
+            return array.astype(target)
+        if target.kind in "iu" and array.dtype.kind in "iu":
+            limits = np.iinfo(target)
+            if int(array.min()) >= limits.min and int(array.max()) <= limits.max:
+                return array.astype(target)
+        raise MessageError(f"must be a sequence of {self.dtype}, not {value!r:.80}")
+
+
+Field = Scalar | Nested | Array
+
+
+class Message:
+    """A generated message class derives from this; see the module's docstring."""
+
+    ROS_TYPE: ClassVar[str] = ""
+    FIELDS: ClassVar[dict[str, Field]] = {}
+    __slots__ = ()
+
+    def __init__(self, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in self.FIELDS:
+                raise MessageError(f"{self.ROS_TYPE} has no field {name!r}{nearest(name, self.FIELDS)}")
+        for name, field in self.FIELDS.items():
+            if name in kwargs:
+                setattr(self, name, kwargs[name])
+            else:
+                stated = _STATED_DEFAULTS.get((self.ROS_TYPE, name))
+                object.__setattr__(self, name, field.default() if stated is None else stated)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = self.FIELDS.get(name)
+        if field is None:
+            raise AttributeError(f"{self.ROS_TYPE} has no field {name!r}{nearest(name, self.FIELDS)}")
+        try:
+            value = field.check(value)
+        except MessageError as error:
+            raise MessageError(f"{self.ROS_TYPE}.{name} {error}") from None
+        object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(getattr(self, name), getattr(other, name)) for name in self.FIELDS)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.FIELDS)
+        return f"{self.ROS_TYPE.replace('/', '.')}({values})"
+
+    @classmethod
+    def get_fields_and_field_types(cls) -> dict[str, str]:
+        """Field names and their types, as rclpy spells them."""
+        return {name: _spelling(field) for name, field in cls.FIELDS.items()}
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, np.ndarray):
+        return np.array_equal(left, right, equal_nan=False)
+    return left == right
+
+
+def _spelling(field: Field) -> str:
+    if isinstance(field, Nested):
+        package, _, name = field.ros_type.split("/")
+        return f"{package}/{name}"
+    if isinstance(field, Array):
+        inner = _spelling(field.item)
+        if field.size:
+            return f"{inner}[{field.size}]"
+        return f"sequence<{inner}, {field.limit}>" if field.limit else f"sequence<{inner}>"
+    kind = {"bool": "boolean", "float64": "double", "float32": "float", "byte": "octet", "char": "uint8"}.get(
+        field.kind, field.kind
+    )
+    return f"{kind}<{field.limit}>" if field.limit else kind
+
+
+@functools.cache
+def _definitions() -> dict[str, Any]:
+    """`(constants, members)` by type name: the store's messages and the halves of `SERVICES`."""
+    definitions = dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
+    for name, text in SERVICES.items():
+        for part, body in zip(("Request", "Response"), text.split("---\n"), strict=True):
+            # rosbags knows the .msg syntax only, and would file a service half under another name.
+            (definitions[f"{name}_{part}"],) = get_types_from_msg(body, "parsed/msg/Half").values()
+    return definitions
+
+
+def type_names() -> Iterable[str]:
+    """Every known message type."""
+    return [name for name in _definitions() if "/msg/" in name]
+
+
+@functools.cache
+def load(ros_type: str) -> Any:
+    """The class of `package/msg/Name`, or of `package/srv/Name` with `.Request` and `.Response`.
+
+    Raises `UserError` for an unknown type.
+    """
+    if ros_type in SERVICES:
+        return type(
+            ros_type.rsplit("/", 1)[1],
+            (),
+            {
+                "ROS_TYPE": ros_type,
+                "Request": load(f"{ros_type}_Request"),
+                "Response": load(f"{ros_type}_Response"),
+                "__doc__": f"Service {ros_type}.",
+            },
+        )
+    fields = _definitions().get(ros_type)
+    if fields is None:
+        raise UserError(f"unknown ROS type {ros_type!r}{nearest(ros_type, [*type_names(), *SERVICES])}")
+    constants, members = fields
+    body: dict[str, Any] = {name: _constant(kind, value) for name, kind, value in constants}
+    body["FIELDS"] = {name: _field(member) for name, member in members if name != _PLACEHOLDER}
+    body["ROS_TYPE"] = ros_type
+    body["__slots__"] = tuple(body["FIELDS"])
+    body["__doc__"] = f"Message {ros_type}."
+    return type(ros_type.rsplit("/", 1)[1], (Message,), body)
+
+
+def _constant(kind: str, value: Any) -> Any:
+    return bytes([value]) if kind in ("byte", "octet") else value
+
+
+def _field(member: Any) -> Field:
+    node, detail = member
+    if node == Nodetype.BASE:
+        return Scalar(detail[0], detail[1])
+    if node == Nodetype.NAME:
+        return Nested(detail)
+    inner, count = detail
+    item = _field(inner)
+    assert not isinstance(item, Array)
+    return Array(item, size=count) if node == Nodetype.ARRAY else Array(item, limit=count)
+
+
+def module(name: str) -> SimpleNamespace:
+    """The classes of `std_msgs.msg` or `std_srvs.srv` as attributes, like rclpy's import paths."""
+    package, _, kind = name.partition(".")
+    names = SERVICES if kind == "srv" else type_names()
+    prefix = f"{package}/{kind}/"
+    found = {n.removeprefix(prefix): load(n) for n in names if n.startswith(prefix)}
+    if not found:
+        modules = {n.rsplit("/", 1)[0].replace("/", ".") for n in names}
+        raise UserError(f"no ROS types in {name!r}{nearest(name, modules)}")
+    return SimpleNamespace(**found)

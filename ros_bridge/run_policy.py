@@ -1,0 +1,129 @@
+"""Start a policy node and stop it properly: what `mcsd-agent run` does, and `python -m ros_bridge.run_policy`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mcsd_agent.errors import UserError
+from mcsd_agent.runtime import Telemetry
+
+
+def run_policy(
+    artifact: str | Path,
+    robot: str | Path,
+    *,
+    url: str | None = None,
+    native: bool = False,
+    engine: str = "onnx",
+    spoken_ticks: int | None = None,
+    telemetry_folder: str | Path | None = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Drive until Ctrl-C, SIGTERM or `seconds` have passed; returns the telemetry's summary.
+
+    `native=True` uses rclpy, which must be installed and found by this process; otherwise the rosbridge
+    server at `url`. `spoken_ticks` as in `PolicyNode`. Raises `UserError` for anything that does not fit.
+    """
+    if native:
+        _import_native()
+    from ros_bridge.backend import NATIVE, ExternalShutdownException, rclpy
+    from ros_bridge.policy_node import PolicyNode
+
+    if native != NATIVE:
+        raise UserError(f"native={native}: this process has chosen the other backend already; start a fresh one")
+    telemetry = Telemetry()
+    if telemetry_folder is not None:
+        telemetry.write_to(telemetry_folder)
+    arguments = ["--url", url] if url else []
+    options: dict[str, Any] = {}
+    if native:
+        # rclpy's own handler would shut the context down before the robot has been told to stop.
+        from rclpy.signals import SignalHandlerOptions
+
+        options["signal_handler_options"] = SignalHandlerOptions.NO
+    previous = _interrupt_on_terminate()
+    node = None
+    try:
+        rclpy.init(args=arguments, **options)
+        node = PolicyNode(artifact, robot, engine=engine, spoken_ticks=spoken_ticks, telemetry=telemetry)
+        _spin(rclpy, node, seconds)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+        telemetry.close()
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+    return telemetry.summary()
+
+
+def _import_native() -> None:
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"native rclpy cannot be imported ({error}); leave --native out to use rosbridge") from None
+
+
+def _interrupt_on_terminate() -> Any:
+    """SIGTERM acts like Ctrl-C, so that the robot is told to stop; returns the handler to put back, or None."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, interrupt)
+
+
+def _spin(rclpy: Any, node: Any, seconds: float | None) -> None:
+    executor = rclpy.get_global_executor()
+    executor.add_node(node)
+    end = None if seconds is None else time.monotonic() + seconds
+    while rclpy.ok():
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        executor.spin_once(timeout_sec=left)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ros_bridge.run_policy", description=__doc__)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--robot", type=Path, required=True)
+    parser.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
+    parser.add_argument("--native", action="store_true", help="use native rclpy instead of rosbridge")
+    parser.add_argument("--engine", choices=("onnx", "numpy"), default="onnx")
+    parser.add_argument("--spoken-ticks", type=int, help="ticks for which an instruction is seen; 0: always")
+    parser.add_argument("--telemetry", type=Path, metavar="FOLDER")
+    parser.add_argument("--seconds", type=float, help="stop by itself after this long")
+    options = parser.parse_args(arguments)
+    try:
+        run_policy(
+            options.artifact,
+            options.robot,
+            url=options.url,
+            native=options.native,
+            engine=options.engine,
+            spoken_ticks=options.spoken_ticks,
+            telemetry_folder=options.telemetry,
+            seconds=options.seconds,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

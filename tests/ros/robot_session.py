@@ -1,0 +1,64 @@
+"""A simulated robot, a policy node and an operator around one real server, with the logs of both sides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conftest import ROBOT
+
+from ros_bridge.operator import Operator
+from ros_bridge.server import RosbridgeServer
+
+INSTRUCTION = "go to the red ball"
+
+
+class RobotSession:
+    """Starts both processes; `operator` talks to them. The caller's `start` fixture ends them."""
+
+    def __init__(
+        self,
+        server: RosbridgeServer,
+        start: Callable[..., subprocess.Popen[bytes]],
+        artifact: Path,
+        folder: Path,
+        *options: str,
+    ) -> None:
+        env = server.node_environment()
+        self.robot_log, self.telemetry = folder / "robot.jsonl", folder / "telemetry"
+        self.robot = start("-m", "ros_bridge.sim_robot", "--robot", ROBOT, "--log", self.robot_log, env=env)
+        self.policy = start(
+            "-m", "ros_bridge.run_policy", artifact, "--robot", ROBOT, "--url", server.url,
+            "--telemetry", self.telemetry, *options, env=env,
+        )  # fmt: skip
+        self.operator = Operator(server.url)
+
+    def __enter__(self) -> RobotSession:
+        self.operator.wait_ready(20.0)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.operator.close()
+
+    def drive(self) -> None:
+        """Say something and wait until the robot moves."""
+        self.operator.set_task(3, instruction=INSTRUCTION)
+        self.operator.instruct(INSTRUCTION)
+        assert self.operator.wait(self.is_driving, 10.0), self.operator.policy_status()
+
+    def is_driving(self) -> bool:
+        """Whether the policy drives and the robot obeys."""
+        status, state = self.operator.policy_status(), self.operator.sim_state()
+        return status is not None and status.reason == "ok" and state is not None and abs(state.data["turn_rate"]) > 0.3
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        """The robot's "command" or "tick" entries so far."""
+        lines = self.robot_log.read_text().splitlines()
+        return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+
+    def ticks(self) -> list[dict[str, Any]]:
+        """The policy's ticks so far."""
+        return [json.loads(line) for line in (self.telemetry / "telemetry.jsonl").read_text().splitlines()]

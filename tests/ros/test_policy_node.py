@@ -1,0 +1,112 @@
+"""The policy node drives a simulated robot on genuine rclpy: the same source, over the bridge and natively."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROBOT, Start
+from counting_policy import FIRST, STEP, TURN, counting_artifact
+from fake_server import eventually
+from robot_session import INSTRUCTION, RobotSession
+
+from ros_bridge.run_policy import main
+from ros_bridge.server import RosbridgeServer, free_port
+
+
+@pytest.fixture(params=["bridge", "native"])
+def session(
+    request: pytest.FixtureRequest, own_server: RosbridgeServer, start: Start, artifact: Path, tmp_path: Path
+) -> Iterator[RobotSession]:
+    options = ["--native"] if request.param == "native" else []
+    with RobotSession(own_server, start, artifact, tmp_path, *options) as session:
+        yield session
+
+
+def test_policy_node_drives_reports_and_obeys(session):
+    operator = session.operator
+    # Nothing was said: it stands still and says why.
+    assert operator.wait(lambda: operator.policy_status().reason == "missing:instruction", 10.0)
+    assert operator.sim_state().data["speed"] < 0.01
+    session.drive()
+
+    commands = [c for c in session.log("command") if c["angular"] > 0]
+    assert all(c["angular"] == pytest.approx(TURN) for c in commands)
+
+    # Unknown words are reported, the known ones still reach the policy.
+    status = operator.instruct("go to the purple ball")
+    assert status.values["unknown_words"] == "purple"
+    assert "purple" in operator.sim_state().error or operator.wait(lambda: "purple" in operator.sim_state().error, 5.0)
+
+    # Held, it stands still and keeps its memory; then it goes on counting.
+    operator.hold(True)
+    assert operator.wait(lambda: operator.policy_status().reason == "held", 5.0)
+    assert operator.wait(lambda: abs(operator.sim_state().data["turn_rate"]) < 0.01, 5.0)
+    held_at = [c["linear"] for c in session.log("command") if c["angular"] > 0][-1]
+    operator.hold(False)
+    assert operator.wait(session.is_driving, 5.0)
+    after = [c["linear"] for c in session.log("command") if c["angular"] > 0][-1]
+    assert held_at < after < held_at + 50 * STEP
+
+    # Reset, it forgets: it waits for words, and counts from the beginning.
+    operator.reset_memory()
+    assert operator.wait(lambda: operator.policy_status().reason == "missing:instruction", 5.0)
+    mark = time.monotonic()
+    operator.instruct(INSTRUCTION)
+    assert operator.wait(session.is_driving, 5.0)
+    again = [c for c in session.log("command") if c["t"] > mark and c["angular"] > 0]
+    assert FIRST - 1e-6 <= again[0]["linear"] < held_at
+
+    # Ended by SIGTERM, it tells the robot to stop before it goes.
+    session.policy.send_signal(signal.SIGTERM)
+    assert session.policy.wait(10) == 0
+    assert eventually(lambda: session.log("command")[-1]["angular"] == 0.0)
+    assert session.log("command")[-1]["linear"] == 0.0
+    ticks = session.ticks()
+    # What the robot got is what the policy sent, in that order and nothing twice.
+    sent = iter([round(t["action_sent"][0], 6) for t in ticks if t["reason"] == "ok"])
+    assert all(round(c["linear"], 6) in sent for c in session.log("command") if c["angular"] > 0)
+    assert {t["reason"] for t in ticks} <= {"missing:instruction", "ok", "held", "late"} | {
+        f"{kind}:{name}" for kind in ("missing", "stale") for name in ("ranges", "labels", "wheel_velocities")
+    }
+    assert max(t["oldest_s"] for t in ticks if t["reason"] == "ok") <= 0.3
+
+
+def test_robot_whose_process_dies_is_told_to_stop_until_it_returns(
+    own_server: RosbridgeServer, start: Start, artifact: Path, tmp_path: Path
+):
+    with RobotSession(own_server, start, artifact, tmp_path) as session:
+        session.drive()
+        session.robot.kill()
+        assert session.operator.wait(lambda: session.operator.policy_status().reason.startswith("stale:"), 5.0)
+        start("-m", "ros_bridge.sim_robot", "--robot", ROBOT, env=own_server.node_environment())
+        assert session.operator.wait(session.is_driving, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"rate_hz": 25.0}, "senses at 10 Hz"),
+        ({"missing": True}, "No such file"),
+    ],
+)
+def test_artifact_that_does_not_fit_ends_with_one_line_and_code_2(tmp_path, capfd, fake_server, change, part):
+    path = tmp_path / "a.mcsd"
+    if "missing" not in change:
+        path.write_bytes(counting_artifact(**change))
+    assert main([str(path), "--robot", str(ROBOT), "--url", fake_server.url]) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert part in lines[0]
+
+
+def test_unreachable_server_ends_with_one_line_and_code_2(artifact, capfd, monkeypatch):
+    monkeypatch.setattr("ros_bridge.rclpy.context.CONNECT_TIMEOUT_S", 0.3)
+    url = f"ws://127.0.0.1:{free_port()}"
+    assert main([str(artifact), "--robot", str(ROBOT), "--url", url]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: no rosbridge server at {url}")
