@@ -19,6 +19,7 @@ tick it is told to stop, and driving goes on by itself when the cause has passed
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -187,7 +188,7 @@ class PolicyNode(Node):
             "instruction": self._instruction,
             "unknown_words": self._unknown_text(),
             "rate_hz": f"{(len(recent) - 1) / span_s:.2f}" if span_s > 0 else "0",
-            "oldest_ms": f"{1e3 * max((t.oldest_s for t in recent), default=0.0):.1f}",
+            "oldest_ms": f"{1e3 * max((t.oldest_s for t in recent if not math.isnan(t.oldest_s)), default=0.0):.1f}",
             "latency_ms": f"{1e3 * latencies[len(latencies) // 2]:.2f}" if latencies else "0",
             "ticks": last.index + 1 if last else 0,
             "skipped": sum(t.skipped for t in ticks),

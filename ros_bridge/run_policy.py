@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.runtime import Telemetry
+from mcsd_agent.runtime import Stream, Telemetry
+from ros_bridge.robot_config import check_fit, load_robot
 
 
 def run_policy(
@@ -39,6 +40,9 @@ def run_policy(
 
     if native != NATIVE:
         raise UserError(f"native={native}: this process has chosen the other backend already; start a fresh one")
+    # What is wrong with the files is said before anything is connected.
+    config, stream = load_robot(robot), Stream.load(artifact, engine)
+    check_fit(stream.spec.observation, stream.spec.action, stream.spec.rate_hz, config)
     telemetry = Telemetry()
     if telemetry_folder is not None:
         telemetry.write_to(telemetry_folder)
@@ -53,7 +57,7 @@ def run_policy(
     node = None
     try:
         rclpy.init(args=arguments, **options)
-        node = PolicyNode(artifact, robot, engine=engine, spoken_ticks=spoken_ticks, telemetry=telemetry)
+        node = PolicyNode(stream, config, spoken_ticks=spoken_ticks, telemetry=telemetry)
         _spin(rclpy, node, seconds)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

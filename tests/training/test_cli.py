@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcsd_agent.artifact import load_policy
+from mcsd_agent.artifact import export_policy, load_policy
 from mcsd_agent.cli import main
+from mcsd_agent.errors import UserError
 
 TINY = [
     *("--set", "record.episodes=40", "--set", "record.processes=1", "--set", "imitation.updates=8"),
@@ -149,3 +150,47 @@ def test_every_command_explains_itself_with_an_example(capsys):
             main([command, "--help"])
         assert stop.value.code == 0
         assert f"example: mcsd-agent {command}" in capsys.readouterr().out
+
+
+def test_an_artifact_for_other_observation_names_is_refused_before_anything_is_connected(run, tmp_path):
+    text = Path("configs/robots/diffdrive.yaml").read_text().replace("  ranges:\n", "  distances:\n")
+    robot = tmp_path / "robot.yaml"
+    robot.write_text(text)
+    code, _, err = bad("run", str(run / "policy.mcsd"), "--robot", str(robot), "--url", "ws://127.0.0.1:9")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "ranges" in err
+
+
+def test_an_unreachable_server_is_one_line(run):
+    code, _, err = bad(
+        "run", str(run / "policy.mcsd"), "--robot", "configs/robots/diffdrive.yaml", "--url", "ws://127.0.0.1:9"
+    )
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "ws://127.0.0.1:9" in err
+
+
+def test_nan_weights_are_not_exported_and_the_tensor_is_named(run, tmp_path):
+    policy = load_policy(run / "policy.mcsd")
+    with torch.no_grad():
+        policy.value_net[0].weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"value_net\.0\.weight"):
+        export_policy(policy, tmp_path / "nan.mcsd", rate_hz=10.0)
+    assert not (tmp_path / "nan.mcsd").exists()
+
+
+def test_an_altered_artifact_is_refused(run, tmp_path):
+    data = bytearray((run / "policy.mcsd").read_bytes())
+    data[len(data) // 2] ^= 1
+    altered = tmp_path / "altered.mcsd"
+    altered.write_bytes(data)
+    for command in (
+        ["inspect", str(altered)],
+        ["eval", str(altered)],
+        ["run", str(altered), "--robot", "configs/robots/diffdrive.yaml"],
+    ):
+        code, _, err = bad(*command)
+        assert code == 2, command
+        assert len(err.splitlines()) == 1
+        assert "altered.mcsd" in err
