@@ -214,6 +214,7 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         # a spoken text may hold any character; the observation may not
         self._text = text if text in self._text_space else describe(task)
         self._heard = 0
+        self._audible = self._draw_audible()
         now = self._situation()
         self._progress = nav_referee.begin(task, now)
         self._potential = _potential(self._progress.goal, now)
@@ -231,6 +232,14 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._interrupt_at = -1
         if self.np_random.random() < self.config.interrupt_probability:
             self._interrupt_at = self._tick + int(self.np_random.integers(*_INTERRUPT_AFTER))
+
+    def _draw_audible(self) -> int | None:
+        """For how many observations the instruction that begins now can be heard."""
+        spoken = self.config.spoken_ticks
+        if spoken is None or isinstance(spoken, int):
+            return spoken
+        low, high = spoken
+        return round(low * (high / low) ** self.np_random.random())
 
     def _draw_task(self) -> Task:
         rng = self.np_random
@@ -254,8 +263,7 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return Situation(self._objects, self.world.pose(), self.world.speeds(), self._scan[1])
 
     def _observation(self) -> dict[str, Any]:
-        spoken = self.config.spoken_ticks
-        heard = self._text if spoken is None or self._heard < spoken else ""
+        heard = self._text if self._audible is None or self._heard < self._audible else ""
         self._heard += 1
         ranges, labels = self._scan
         return {

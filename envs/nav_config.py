@@ -20,7 +20,8 @@ class NavConfig:
         verbs: relative frequency of each verb. `stop` occurs only as an instruction of its own.
         instructions_per_episode: when one is completed the next is spoken in the same arena.
         interrupt_probability: how likely an instruction is replaced by another one at a random tick.
-        spoken_ticks: for how many observations an instruction can be heard; None: as long as it is valid.
+        spoken_ticks: for how many observations an instruction can be heard; None: as long as it is valid; two
+            numbers: drawn between them for each instruction, every ratio equally likely.
         wrong_object_ends: whether reaching another object than the current goal fails the episode.
 
     Raises:
@@ -31,7 +32,7 @@ class NavConfig:
     verbs: Mapping[str, float] = field(default_factory=lambda: {"go": 0.75, "face": 0.2, "stop": 0.05})
     instructions_per_episode: int = 1
     interrupt_probability: float = 0.0
-    spoken_ticks: int | None = None
+    spoken_ticks: int | Sequence[int] | None = None
     wrong_object_ends: bool = False
 
     def __post_init__(self) -> None:
@@ -48,10 +49,17 @@ class NavConfig:
             raise ValueError(f"instructions_per_episode={self.instructions_per_episode}: give at least 1")
         if not 0 <= self.interrupt_probability <= 1:
             raise ValueError(f"interrupt_probability={self.interrupt_probability}: give a value in [0, 1]")
-        if self.spoken_ticks is not None and self.spoken_ticks < 1:
-            raise ValueError(f"spoken_ticks={self.spoken_ticks}: give at least 1, or None for always")
+        if self.spoken_ticks is not None and not _is_span(self.spoken_ticks):
+            raise ValueError(
+                f"spoken_ticks={self.spoken_ticks!r}: give at least 1, two such numbers in order, or None for always"
+            )
 
     @property
     def moves(self) -> bool:
         """Whether any instruction names an object."""
         return any(self.verbs.get(verb, 0) > 0 for verb in ("go", "face"))
+
+
+def _is_span(ticks: int | Sequence[int]) -> bool:
+    low, high = (ticks, ticks) if isinstance(ticks, int) else ticks if len(ticks) == 2 else (0, 0)
+    return 1 <= low <= high

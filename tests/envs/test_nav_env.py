@@ -421,3 +421,24 @@ def test_experts_are_found_by_id_and_by_spec():
         assert isinstance(envs.make_expert(gymnasium.spec(env_id)), NavExpert)
     with pytest.raises(ValueError, match="CartPole-v1"):
         envs.make_expert("CartPole-v1")
+
+
+def test_a_span_of_spoken_ticks_is_drawn_anew_for_each_instruction():
+    env = NavEnv(spoken_ticks=(2, 20))
+    lengths = []
+    for seed in range(40):
+        observation, _ = env.reset(seed=seed)
+        count = 0
+        while observation["instruction"]:
+            count += 1
+            observation, *_ = env.step(STAND)
+        lengths.append(count)
+    assert min(lengths) < 5
+    assert max(lengths) > 10
+    assert all(2 <= n <= 20 for n in lengths)
+
+
+@pytest.mark.parametrize("ticks", [0, -1, (0, 5), (6, 5), (1, 2, 3), ()])
+def test_impossible_spoken_ticks_are_refused(ticks):
+    with pytest.raises(ValueError, match="spoken_ticks"):
+        NavEnv(spoken_ticks=ticks)
