@@ -131,8 +131,16 @@ def _versions() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
-    versions["git"] = git.stdout.strip() or None
+    versions["git"] = _git_revision()
     return versions
+
+
+def _git_revision() -> str | None:
+    """The revision of this checkout; None outside one, or without git."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 
 import pytest
@@ -42,3 +43,9 @@ def test_wilson_intervals_hold_the_rate_and_stay_within_bounds(successes, trials
 
 def test_one_value_has_no_interval():
     assert mean_interval([2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_a_machine_without_git_still_makes_run_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = RunFolder.create(tmp_path / "run", "train", TrainConfig("x"))
+    assert json.loads((run.path / "versions.json").read_text())["git"] is None
