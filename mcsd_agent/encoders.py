@@ -157,23 +157,6 @@ class ScanEncoder(nn.Module):
         return self.linear(F.silu(x).unflatten(0, labels.shape).flatten(1))
 
 
-class SecondLook(nn.Module):
-    """Reads the scan again, modulated by what the memory holds now: `(n, width)` features to `(n, width)` more.
-
-    The first look can only pick out what is being said at this tick; the second also what was said long
-    ago, or what comes next.
-    """
-
-    def __init__(self, ranges: BoxSpec, labels: MultiDiscreteSpec, width: int, config: EncoderConfig) -> None:
-        super().__init__()
-        self.film = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * config.ray_width))
-        self.scan = ScanEncoder(ranges, labels, width, config)
-
-    def forward(self, features: Tensor, ranges: Tensor, labels: Tensor) -> Tensor:
-        """`ranges` and `labels` `(n, rays)`."""
-        return features + self.scan(ranges, labels, self.film(features))
-
-
 class InstructionEncoder(nn.Module):
     """Word ids `(n, words)`, padded on the left, to `(n, instruction_width)`."""
 
@@ -198,8 +181,15 @@ class ObservationEncoder(nn.Module):
     """A dict of named arrays to `tokens_per_tick` tokens."""
 
     def __init__(
-        self, specs: dict[str, Spec], width: int, config: EncoderConfig, vocabulary: Vocabulary | None = None
+        self,
+        specs: dict[str, Spec],
+        width: int,
+        config: EncoderConfig,
+        vocabulary: Vocabulary | None = None,
+        *,
+        listens: bool = False,
     ) -> None:
+        """`listens`: what is said passes through a backbone of its own before it modulates what is seen."""
         super().__init__()
         self.specs, self.config, self.width = dict(specs), config, width
         for name in config.scan:
@@ -214,9 +204,12 @@ class ObservationEncoder(nn.Module):
         entries: dict[str, nn.Module] = {}
         if self.text is not None and vocabulary is not None:
             self.instruction = InstructionEncoder(vocabulary, config)
-            entries[self.text] = nn.Linear(config.instruction_width, width)
+            code_width = width if listens else config.instruction_width
+            if listens:
+                self.word_token = nn.Linear(config.instruction_width, width)
+            entries[self.text] = nn.Linear(code_width, width)
             if config.scan:
-                self.film = nn.Sequential(nn.SiLU(), nn.Linear(config.instruction_width, 2 * config.ray_width))
+                self.film = nn.Sequential(nn.SiLU(), nn.Linear(code_width, 2 * config.ray_width))
         if config.scan:
             ranges, labels = (specs[k] for k in config.scan)
             if not isinstance(ranges, BoxSpec) or not isinstance(labels, MultiDiscreteSpec):
@@ -243,24 +236,32 @@ class ObservationEncoder(nn.Module):
     def _scan_name(self) -> str:
         return "+".join(self.config.scan)
 
-    def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """Arrays `(batch, *shape)` to tokens `(batch, K, width)`."""
-        said = None if self.text is None else self.instruction(observation[self.text])
-        return self._tokens(observation, said)
+    def hear(self, observation: dict[str, Tensor]) -> Tensor:
+        """What is being said as a token `(batch, width)`, for the backbone that listens."""
+        assert self.text is not None
+        return self.word_token(self.instruction(observation[self.text]))
 
-    def over_time(self, observations: dict[str, Tensor]) -> Tensor:
-        """Arrays `(batch, time, *shape)` to tokens `(batch, time, K, width)`."""
+    def hear_over_time(self, observations: dict[str, Tensor]) -> Tensor:
+        """The same for sequences: `(batch, time, width)`."""
+        assert self.text is not None
+        ids = observations[self.text]
+        codes, index = self.instruction.over_time(ids)
+        return self.word_token(codes)[index].unflatten(0, ids.shape[:2])
+
+    def forward(self, observation: dict[str, Tensor], code: Tensor | None = None) -> Tensor:
+        """Arrays `(batch, *shape)` to tokens `(batch, K, width)`; `code` replaces the instruction's own."""
+        if code is None and self.text is not None:
+            code = self.instruction(observation[self.text])
+        return self._tokens(observation, code)
+
+    def over_time(self, observations: dict[str, Tensor], code: Tensor | None = None) -> Tensor:
+        """Arrays `(batch, time, *shape)` to tokens `(batch, time, K, width)`; `code` `(batch, time, width)`."""
         batch, time = next(iter(observations.values())).shape[:2]
-        said, index = (None, None) if self.text is None else self.instruction.over_time(observations[self.text])
+        said, index = (None if code is None else code.flatten(0, 1)), None
+        if code is None and self.text is not None:
+            said, index = self.instruction.over_time(observations[self.text])
         flat = {k: v.flatten(0, 1) for k, v in observations.items()}
         return self._tokens(flat, said, index).unflatten(0, (batch, time))
-
-    def second_look(self) -> SecondLook:
-        """A `SecondLook` at this encoder's scan."""
-        ranges, labels = (self.specs[k] for k in self.config.scan)
-        assert isinstance(ranges, BoxSpec)
-        assert isinstance(labels, MultiDiscreteSpec)
-        return SecondLook(ranges, labels, self.width, self.config)
 
     def update_statistics(self, observation: dict[str, Tensor]) -> None:
         """Merge fresh observations `(n, *shape)` into the running scales of vector entries."""

@@ -31,7 +31,8 @@ from mcsd_agent.spaces import Spec
 class PolicyConfig:
     """Everything that shapes the network. The switches of the cell override the preset where given.
 
-    `second_look` reads the scan again after the first layer, modulated by the memory; see `encoders.SecondLook`.
+    `listens` puts one more layer of the backbone between what is said and what it modulates, so that an
+    instruction goes on modulating what is seen after it can no longer be heard.
     """
 
     backbone: Literal["mcsd", "gru", "lstm", "none"] = "mcsd"
@@ -45,7 +46,7 @@ class PolicyConfig:
     rotating: bool | None = None
     conv: bool | None = None
     block_diagonal: bool | None = None
-    second_look: bool = False
+    listens: bool = False
     head: Literal["gaussian", "binned"] = "gaussian"
     bins: tuple[int, ...] = (9,)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -53,8 +54,6 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if self.layers < 1:
             raise UserError(f"layers={self.layers} must be at least 1")
-        if self.second_look and (self.layers < 2 or not self.encoder.scan or self.encoder.tokens != "sum"):
-            raise UserError("second_look=true needs layers of at least 2, encoder.scan and encoder.tokens=sum")
         if self.backbone == "mcsd":
             self.cell  # noqa: B018 -- sizes and switches are checked when the config is made
         elif self.width < 1:
@@ -95,11 +94,14 @@ class Policy(nn.Module):
         self.config = config or PolicyConfig()
         self.observation_specs, self.action_spec, self.vocabulary = dict(observation), action, vocabulary
         width = self.config.width
-        self.encoder = ObservationEncoder(self.observation_specs, width, self.config.encoder, vocabulary)
-        # With a second look the first layer stands alone before it, and the others follow.
-        self.front: Backbone | None = make_backbone(self.config, 1) if self.config.second_look else None
-        self.look = self.encoder.second_look() if self.config.second_look else None
-        self.backbone = make_backbone(self.config, self.config.layers - (self.front is not None))
+        listens = self.config.listens
+        self.encoder = ObservationEncoder(
+            self.observation_specs, width, self.config.encoder, vocabulary, listens=listens
+        )
+        if listens and self.encoder.text is None:
+            raise UserError("policy.listens=true needs an observation entry that is Text")
+        self.listener: Backbone | None = make_backbone(self.config, 1) if listens else None
+        self.backbone = make_backbone(self.config, self.config.layers)
         self.head = make_head(action, self.config.head, self.config.bins)
         last = nn.Linear(width, self.head.size)
         self.action_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
@@ -111,7 +113,7 @@ class Policy(nn.Module):
     @property
     def state_shape(self) -> tuple[int, int]:
         """`(layers, state_size)`."""
-        return self.config.layers, self.backbone.state_size
+        return self.backbone.layers + self.config.listens, self.backbone.state_size
 
     def initial_state(self, batch: int = 1) -> Tensor:
         """Zeros `(batch, layers, state_size)`."""
@@ -121,16 +123,15 @@ class Policy(nn.Module):
         self, observation: dict[str, Tensor], state: Tensor, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One tick: `(batch, *shape)` arrays to features `(batch, width)` and the next state."""
-        tokens = self.encoder(observation)
-        if self.front is None or self.look is None:
-            features, state = self.backbone.step(tokens[:, 0], state, episode_starts)
-            for k in range(1, tokens.shape[1]):
-                features, state = self.backbone.step(tokens[:, k], state)
-            return features, state
-        seen, front = self.front.step(tokens[:, 0], state[:, :1], episode_starts)
-        seen = self.look(seen, *(observation[k] for k in self.config.encoder.scan))
-        features, back = self.backbone.step(seen, state[:, 1:], episode_starts)
-        return features, torch.cat([front, back], 1)
+        code = None
+        if self.listener is not None:
+            code, heard = self.listener.step(self.encoder.hear(observation), state[:, :1], episode_starts)
+            state = state[:, 1:]
+        tokens = self.encoder(observation, code)
+        features, state = self.backbone.step(tokens[:, 0], state, episode_starts)
+        for k in range(1, tokens.shape[1]):
+            features, state = self.backbone.step(tokens[:, k], state)
+        return features, state if self.listener is None else torch.cat([heard, state], 1)
 
     def scan(
         self, observations: dict[str, Tensor], state: Tensor, episode_starts: Tensor | None = None
@@ -139,20 +140,20 @@ class Policy(nn.Module):
 
         `episode_starts` `(batch, time)` is true at the first tick of an episode.
         """
-        tokens = self.encoder.over_time(observations)
-        if self.front is not None and self.look is not None:
-            seen, front = self.front.scan(tokens[:, :, 0], state[:, :1], episode_starts)
-            scans = (observations[k].flatten(0, 1) for k in self.config.encoder.scan)
-            seen = self.look(seen.flatten(0, 1), *scans).unflatten(0, seen.shape[:2])
-            features, back = self.backbone.scan(seen, state[:, 1:], episode_starts)
-            return features, torch.cat([front, back], 1)
+        code = None
+        if self.listener is not None:
+            words = self.encoder.hear_over_time(observations)
+            code, heard = self.listener.scan(words, state[:, :1], episode_starts)
+            state = state[:, 1:]
+        tokens = self.encoder.over_time(observations, code)
         k = tokens.shape[2]
         if k > 1 and episode_starts is not None:
             starts = episode_starts.new_zeros(*episode_starts.shape, k)
             starts[..., 0] = episode_starts  # an episode starts at its tick's first token
             episode_starts = starts.flatten(1)
         features, state = self.backbone.scan(tokens.flatten(1, 2), state, episode_starts)
-        return features[:, k - 1 :: k], state  # read out at the last token of a tick
+        features = features[:, k - 1 :: k]  # read out at the last token of a tick
+        return features, state if self.listener is None else torch.cat([heard, state], 1)
 
     def act(self, observation: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
         """The most probable action `(batch, …)` in physical units, and the next state. This is what is exported."""

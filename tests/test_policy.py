@@ -41,10 +41,12 @@ def make(tokens="sum", backbone="mcsd", head="binned", **kwargs) -> Policy:
     return Policy(SPECS, BoxSpec((2,), low=(0.0, -1.5), high=(0.6, 1.5)), config, VOCABULARY)
 
 
-@pytest.mark.parametrize(("tokens", "second_look"), [("sum", False), ("per_entry", False), ("sum", True)])
+@pytest.mark.parametrize(
+    ("tokens", "listens"), [("sum", False), ("per_entry", False), ("sum", True), ("per_entry", True)]
+)
 @pytest.mark.parametrize("backbone", ["mcsd", "gru", "lstm", "none"])
-def test_scan_equals_step_for_every_kind_of_observation(tokens, second_look, backbone):
-    policy = make(tokens, backbone, second_look=second_look).double()
+def test_scan_equals_step_for_every_kind_of_observation(tokens, listens, backbone):
+    policy = make(tokens, backbone, listens=listens).double()
     obs = {k: v.double() if v.dtype == torch.float32 else v for k, v in observations(3, 12).items()}
     starts = torch.rand(3, 12, generator=torch.Generator().manual_seed(2)) < 0.2
     state = policy.initial_state(3)

@@ -156,7 +156,7 @@ def make_optimisers(policy: Policy, config: ImitationConfig) -> list[torch.optim
     """AdamW for everything, or Muon for the matrices of the backbone and AdamW for the rest."""
     matrices: list[torch.nn.Parameter] = []
     if config.optimizer == "muon":
-        backbones = [cast(torch.nn.Module, b) for b in (policy.front, policy.backbone) if b is not None]
+        backbones = [cast(torch.nn.Module, b) for b in (policy.listener, policy.backbone) if b is not None]
         matrices = [
             p for b in backbones for p in b.parameters() if p.dim() == 2 and min(p.shape) > policy.config.channels
         ]
