@@ -20,11 +20,13 @@ Config = TypeVar("Config", "TrainConfig", "ImitateConfig")
 class EvaluationConfig:
     """Episodes per group, on seeds from `seed` on, which training never uses.
 
-    `groups` maps a name to changes of `env_kwargs`; without groups there is one, named `all`.
+    `env_kwargs` are the environment's arguments when it is judged, null for those of training. `groups` maps
+    a name to changes of them; without groups there is one, named `all`.
     """
 
     episodes: int = 200
     seed: int = 1_000_000
+    env_kwargs: dict[str, Any] | None = None
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

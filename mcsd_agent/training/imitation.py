@@ -122,8 +122,7 @@ def train_by_imitation(
         update += 1
         decay = min(config.ema, update / (update + 10.0))  # the average forgets its random beginning
         with torch.no_grad():
-            for mean, parameter in zip(average.parameters(), policy.parameters(), strict=True):
-                mean.lerp_(parameter, 1.0 - decay)
+            torch._foreach_lerp_(list(average.parameters()), list(policy.parameters()), 1.0 - decay)
         losses.append(loss.item())
         training_seconds += time.process_time() - began
 

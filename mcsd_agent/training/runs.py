@@ -109,6 +109,8 @@ def finish(
 ) -> tuple[Policy, list[Evaluation], ParityReport]:
     """What every run ends with: the artifact first, so that it is there whatever happens to the evaluation."""
     policy.eval()
+    if evaluation.env_kwargs is not None:
+        env_kwargs = evaluation.env_kwargs
     parity = export_policy(
         policy,
         run.artifact,
