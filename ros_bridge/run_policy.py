@@ -1,13 +1,10 @@
-"""Start a policy node and stop it properly: what `mcsd-agent run` does, and `python -m ros_bridge.run_policy`."""
+"""Start a policy node and stop it properly: what `mcsd-agent run` does."""
 
 from __future__ import annotations
 
-import argparse
 import signal
-import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -98,36 +95,3 @@ def _spin(rclpy: Any, node: Any, seconds: float | None) -> None:
         if left is not None and left <= 0:
             return
         executor.spin_once(timeout_sec=left)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ros_bridge.run_policy", description=__doc__)
-    parser.add_argument("artifact", type=Path)
-    parser.add_argument("--robot", type=Path, required=True)
-    parser.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
-    parser.add_argument("--native", action="store_true", help="use native rclpy instead of rosbridge")
-    parser.add_argument("--engine", choices=("onnx", "numpy"), default="onnx")
-    parser.add_argument("--spoken-ticks", type=int, help="ticks for which an instruction is seen; 0: always")
-    parser.add_argument("--telemetry", type=Path, metavar="FOLDER")
-    parser.add_argument("--seconds", type=float, help="stop by itself after this long")
-    options = parser.parse_args(arguments)
-    try:
-        run_policy(
-            options.artifact,
-            options.robot,
-            url=options.url,
-            native=options.native,
-            engine=options.engine,
-            spoken_ticks=options.spoken_ticks,
-            telemetry_folder=options.telemetry,
-            seconds=options.seconds,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -62,7 +62,7 @@ class RosDemoRobot:
             self.server = self._stack.enter_context(RosbridgeServer(log=logs / "server.log"))
             self.description = f"real rclpy and rosbridge at {self.server.url}"
             sim = ["ros_bridge.sim_robot", "--robot", str(self.robot_yaml)]
-            policy = ["ros_bridge.run_policy", str(self.artifact), "--robot", str(self.robot_yaml)]
+            policy = ["mcsd_agent", "run", str(self.artifact), "--robot", str(self.robot_yaml)]
             policy += ["--url", self.server.url, "--telemetry", str(self.out)]
             self._start("sim", sim, logs, self.server.node_environment())
             self._start("policy", policy, logs, None)

@@ -31,7 +31,7 @@ class RobotSession:
         self.robot_log, self.telemetry = folder / "robot.jsonl", folder / "telemetry"
         self.robot = start("-m", "ros_bridge.sim_robot", "--robot", ROBOT, "--log", self.robot_log, env=env)
         self.policy = start(
-            "-m", "ros_bridge.run_policy", artifact, "--robot", ROBOT, "--url", server.url,
+            "-m", "mcsd_agent", "run", artifact, "--robot", ROBOT, "--url", server.url,
             "--telemetry", self.telemetry, *options, env=env,
         )  # fmt: skip
         self.operator = Operator(server.url)

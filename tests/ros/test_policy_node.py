@@ -13,7 +13,7 @@ from counting_policy import FIRST, STEP, TURN, counting_artifact
 from fake_server import eventually
 from robot_session import INSTRUCTION, RobotSession
 
-from ros_bridge.run_policy import main
+from mcsd_agent.cli import main
 from ros_bridge.server import RosbridgeServer, free_port
 
 
@@ -97,7 +97,7 @@ def test_artifact_that_does_not_fit_ends_with_one_line_and_code_2(tmp_path, capf
     path = tmp_path / "a.mcsd"
     if "missing" not in change:
         path.write_bytes(counting_artifact(**change))
-    assert main([str(path), "--robot", str(ROBOT), "--url", fake_server.url]) == 2
+    assert main(["run", str(path), "--robot", str(ROBOT), "--url", fake_server.url]) == 2
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
@@ -107,6 +107,6 @@ def test_artifact_that_does_not_fit_ends_with_one_line_and_code_2(tmp_path, capf
 def test_unreachable_server_ends_with_one_line_and_code_2(artifact, capfd, monkeypatch):
     monkeypatch.setattr("ros_bridge.rclpy.context.CONNECT_TIMEOUT_S", 0.3)
     url = f"ws://127.0.0.1:{free_port()}"
-    assert main([str(artifact), "--robot", str(ROBOT), "--url", url]) == 2
+    assert main(["run", str(artifact), "--robot", str(ROBOT), "--url", url]) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: no rosbridge server at {url}")
