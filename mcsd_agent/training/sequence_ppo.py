@@ -309,5 +309,8 @@ class SequencePPO(OnPolicyAlgorithm):
         if rate_hz is None:
             raise UserError("the environment states no control rate; call export(path, rate_hz=...)")
         spec = self.env.get_attr("spec")[0] if self.env is not None else None
-        metadata = {} if spec is None else {"env": spec.id, "env_kwargs": dict(spec.kwargs)}
+        metadata: dict[str, Any] = {}
+        if spec is not None:
+            kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+            metadata = {"env": spec.id, "env_kwargs": kwargs}
         return export_policy(self.policy.net, Path(path), rate_hz=float(rate_hz), metadata=metadata)

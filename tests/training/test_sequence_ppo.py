@@ -10,6 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime import Stream, read_package
 from mcsd_agent.training.sequence_ppo import SequencePPO
 
 SMALL = {"width": 16, "channels": 4, "layers": 1}
@@ -181,3 +182,16 @@ def test_a_nan_names_the_environment_and_stops_before_the_update(bad):
 def test_bad_arguments_are_one_clear_line(arguments, words):
     with pytest.raises(UserError, match=words):
         SequencePPO("MlpPolicy", cartpole(), **arguments)
+
+
+def test_export_knows_the_environment_and_its_rate(tmp_path):
+    model = SequencePPO("MultiInputPolicy", "mcsd/Nav-v0", n_steps=4, seed=0, policy_kwargs=SMALL).learn(4)
+    model.export(tmp_path / "nav.mcsd")
+    spec = read_package(tmp_path / "nav.mcsd").spec
+    assert spec.rate_hz == 10.0
+    assert spec.metadata["env"] == "mcsd/Nav-v0"
+    assert spec.metadata["env_kwargs"] == {}
+    action, _ = Stream.load(tmp_path / "nav.mcsd").step(
+        gymnasium.make("mcsd/Nav-v0").reset(seed=0)[0], np.zeros(spec.state_shape, np.float32)
+    )
+    assert action.shape == (2,)
