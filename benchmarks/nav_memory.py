@@ -23,22 +23,28 @@ CONFIG = "configs/nav/memory.yaml"
 
 
 def run(job: tuple[str, int, Path, list[str]]) -> dict[str, Any]:
-    """One training run in its own process."""
+    """One training run in its own process; a run that is complete already is only read."""
     backbone, seed, folder, extra = job
     out = folder / f"{backbone}-{seed}"
+    if not (out / "evaluation.json").is_file():
+        train(backbone, seed, out, extra)
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    row = {"backbone": backbone, "seed": seed, **{e["group"]: e["success"] for e in evaluation}}
+    row["episodes"] = evaluation[0]["episodes"]
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def train(backbone: str, seed: int, out: Path, extra: list[str]) -> None:
+    """The command that makes one run."""
     settings = [f"policy.backbone={backbone}", f"seed={seed}", "record.processes=1", *extra]
-    command = [sys.executable, "-m", "mcsd_agent", "imitate", CONFIG, "--out", str(out), "--json"]
+    command = [sys.executable, "-m", "mcsd_agent", "imitate", CONFIG, "--out", str(out)]
     command += [x for s in settings for x in ("--set", s)]
     # One thread per run: runs go on side by side.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1]}")
-    evaluation = json.loads(done.stdout.strip().splitlines()[-1])["evaluation"]
-    row = {"backbone": backbone, "seed": seed, **{e["group"]: e["success"] for e in evaluation}}
-    row["episodes"] = evaluation[0]["episodes"]
-    print(json.dumps(row), flush=True)
-    return row
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

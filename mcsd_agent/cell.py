@@ -161,11 +161,9 @@ class MCSDCell(nn.Module):
             value = F.silu((window * self.taps).sum(1))
             parts = [window[:, 1:].flatten(1)]
 
-        keep = self._slope_keep(rate)  # a
-        if config.selective:
-            slope = history = keep * slope + (1 - keep) * value[:, :width]
-        else:
-            slope = keep * slope + value[:, :width]
+        keep, fresh = self._slope_weights(rate)  # a, 1-a
+        slope = history = keep * slope + fresh * value[:, :width]
+        if not config.selective:
             weight = keep[:: config.channel_width] * rest[:, : config.channels] + 1.0
             history = slope / weight.repeat_interleave(config.channel_width, -1)
             parts = [weight, *parts]
@@ -205,10 +203,9 @@ class MCSDCell(nn.Module):
                 parts = [window]
 
             value_slope, value_decay = value.chunk(2, -1)
-            keep = self._slope_keep(rate)
-            fresh = (1 - keep) * value_slope if config.selective else value_slope
-            kept = keep.expand_as(fresh) if alive is None else keep * alive
-            slopes = history = chunked_recurrence(kept, fresh, slope)
+            keep, fresh = self._slope_weights(rate)
+            kept = keep.expand_as(value_slope) if alive is None else keep * alive
+            slopes = history = chunked_recurrence(kept, fresh * value_slope, slope)
             if not config.selective:
                 per_channel = kept[..., :: config.channel_width]
                 weights = chunked_recurrence(per_channel, torch.ones_like(per_channel), rest[:, : config.channels])
@@ -250,10 +247,17 @@ class MCSDCell(nn.Module):
         gate, value, *rate = (x @ self.project).split([2 * width, 2 * width] + [width] * self.config.selective, -1)
         return gate, value, rate[0] + self.rate_bias if rate else None
 
-    def _slope_keep(self, rate: Tensor | None) -> Tensor:
-        """a = exp(-m softplus(r) / ln 2), or exp(-m) where rates are fixed; (…, D)."""
+    def _slope_weights(self, rate: Tensor | None) -> tuple[Tensor, Tensor]:
+        """a = exp(-m softplus(r) / ln 2) and 1 - a; where rates are fixed exp(-m) and 1; (…, D).
+
+        A memory that holds has a close to 1, where 1 - exp(-x) would cancel and the norm behind it
+        would blow up what is left. With τ = tanh(x / 2) neither does: a = (1-τ)/(1+τ), 1-a = 2τ/(1+τ).
+        """
         slope = self.log_slope.exp().repeat_interleave(self.config.channel_width)
-        return torch.exp(-slope if rate is None else F.softplus(rate) * (slope / -math.log(2)))
+        if rate is None:
+            return torch.exp(-slope), torch.ones_like(slope)
+        tau = torch.tanh(F.softplus(rate) * (slope / (2 * math.log(2))))
+        return (1 - tau) / (1 + tau), 2 * tau / (1 + tau)
 
     def _decay(self) -> tuple[Tensor, Tensor]:
         """γ per channel `(C,)` or per complex feature `(C, Dc/2)`, and sqrt(1-γ²) per feature `(D,)`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mcsd_agent.backbone import MCSDBackbone
-from mcsd_agent.cell import MCSDConfig
+from mcsd_agent.cell import MCSDCell, MCSDConfig
 from mcsd_agent.controls import MemorylessControl, RecurrentControl
 from mcsd_agent.errors import UserError
 
@@ -160,7 +161,17 @@ def test_selective_slope_with_zero_rate_weights_forgets_at_the_fixed_rates():
     net = MCSDBackbone(config, 1)
     cell = net.cells[0]
     rate = torch.zeros(1, 8)
-    torch.testing.assert_close(cell._slope_keep(rate)[0], cell._slope_keep(None))
+    torch.testing.assert_close(cell._slope_weights(rate)[0][0], cell._slope_weights(None)[0])
+
+
+def test_a_memory_that_holds_keeps_full_precision_in_float32():
+    cell = MCSDCell(MCSDConfig(width=8, channels=4))
+    rate = torch.linspace(-30.0, 3.0, 200)[:, None].expand(-1, 8)
+    slope = cell.log_slope.double().exp().repeat_interleave(2)
+    exact = torch.nn.functional.softplus(rate.double()) * slope / math.log(2)
+    keep, fresh = cell._slope_weights(rate)
+    torch.testing.assert_close(fresh.double(), -torch.expm1(-exact), rtol=1e-5, atol=0)
+    torch.testing.assert_close(keep.double(), torch.exp(-exact), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(

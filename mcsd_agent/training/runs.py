@@ -83,6 +83,7 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
     policy = train_by_imitation(
         policy, episodes, config.imitation, seed=config.seed, dagger=dagger, on_progress=on_progress
     )
+    run.save_checkpoint({"policy": policy.state_dict()})  # what was learnt is not lost, whatever comes next
     return finish(policy, task.env, task.env_kwargs, config.evaluation, config.rate_hz, run, report)
 
 

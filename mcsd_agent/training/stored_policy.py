@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mcsd_agent.artifact import load_policy
-from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
 from mcsd_agent.runtime.package import read_package
 from mcsd_agent.strict import build, load_yaml
-from mcsd_agent.training.config import TrainConfig
+from mcsd_agent.training.config import ImitateConfig, TrainConfig
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.runs import control_rate, policy_for
 
@@ -42,12 +41,11 @@ def _from_artifact(path: Path) -> StoredPolicy:
 
 def _from_checkpoint(run: RunFolder) -> StoredPolicy:
     stored = load_yaml(run.path / "config.yaml")
-    if stored.pop("kind", None) != "train":
-        raise UserError(
-            f"run {str(run.path)!r} has no artifact yet, and only `train` runs leave checkpoints; run it again"
-        )
-    config = build(TrainConfig, stored)
-    policy = policy_for(config.env, config.env_kwargs, config.policy, config.seed)
+    kind = stored.pop("kind", None)
+    config: TrainConfig | ImitateConfig
+    config = build(TrainConfig, stored) if kind == "train" else build(ImitateConfig, stored)
+    task = config if isinstance(config, TrainConfig) else config.record
+    kwargs = task.env_kwargs if config.evaluation.env_kwargs is None else config.evaluation.env_kwargs
+    policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed)
     policy.load_state_dict(run.load_checkpoint()["policy"])
-    rate = control_rate(config.env, config.env_kwargs, config.rate_hz)
-    return StoredPolicy(policy, config.env, config.env_kwargs, rate)
+    return StoredPolicy(policy, task.env, kwargs, control_rate(task.env, kwargs, config.rate_hz))

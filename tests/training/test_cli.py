@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,12 @@ def test_an_altered_artifact_is_refused(run, tmp_path):
         assert code == 2, command
         assert len(err.splitlines()) == 1
         assert "altered.mcsd" in err
+
+
+def test_what_was_learnt_can_be_exported_from_the_checkpoint_alone(run, capsys, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "policy.mcsd").unlink()
+    one_json(capsys, "export", str(copy), "--out", str(tmp_path / "again.mcsd"))
+    first, again = load_policy(run / "policy.mcsd").state_dict(), load_policy(tmp_path / "again.mcsd").state_dict()
+    assert all(torch.equal(first[k], again[k]) for k in first)
