@@ -99,6 +99,7 @@ class PolicyNode(Node):
             ControllerConfig(
                 max_age_by_name={n: o.max_age_s for n, o in config.observations.items() if n in spec.observation},
                 slew_per_s=config.action.slew_per_s,
+                follow_sensors=True,
             ),
             telemetry=self.telemetry,
         )

@@ -42,6 +42,8 @@ from mcsd_agent.runtime.telemetry import Telemetry
 from mcsd_agent.runtime.tick import Tick
 from mcsd_agent.spaces import TextSpec
 
+#: Where in its period a tick wants its oldest observation to be, and how far it may move for that, in periods.
+_FRESH, _LARGEST_SHIFT = 0.1, 0.02
 #: Two reads of one clock in two threads may come out of order by this much.
 _CLOCK_SLACK_S = 0.01
 
@@ -55,6 +57,8 @@ class ControllerConfig:
     `max_age_by_name`     the same for single observations; texts have no age unless they are named here
     `slew_per_s`          largest change of each action entry per second (one value for all, or one each)
     `late_tolerance_s`    how long after its deadline a tick may begin; None is half a period
+    `follow_sensors`      move the ticks of `run`, by at most 2 % of a period each, to just after the sensors spoke.
+                          For sensors of the policy's rate: without it an observation may be a period old for ever
     """
 
     rate_hz: float | None = None
@@ -62,6 +66,7 @@ class ControllerConfig:
     max_age_by_name: dict[str, float] = field(default_factory=dict)
     slew_per_s: tuple[float, ...] | None = None
     late_tolerance_s: float | None = None
+    follow_sensors: bool = False
 
     def __post_init__(self) -> None:
         values = {
@@ -192,9 +197,9 @@ class Controller:
     def run(self, stop_event: threading.Event | None = None, max_ticks: int | None = None) -> None:
         """Ticks at the policy's rate until `stop_event` is set or `max_ticks` were made.
 
-        Deadlines are absolute, one period apart. After an overrun one late tick stops the robot, the
-        missed periods are skipped, and the loop goes on at the next deadline: never two ticks in one
-        period. However the loop ends, the robot is told to stop.
+        Deadlines are absolute, one period apart (but see `follow_sensors`). After an overrun one late tick
+        stops the robot, the missed periods are skipped, and the loop goes on at the next deadline: never two
+        ticks in one period. However the loop ends, the robot is told to stop.
         """
         stop_event = stop_event or threading.Event()
         deadline = self._clock()
@@ -202,17 +207,27 @@ class Controller:
         try:
             while not stop_event.is_set() and (max_ticks is None or count < max_ticks):
                 now = self._clock()
-                if deadline - now > self.period_s * (1 + 1e-9):
+                if deadline - now > self.period_s * (1 + _LARGEST_SHIFT + 1e-9):
                     deadline = now  # the clock jumped back
                 if now < deadline:
                     self._wait(stop_event, deadline - now)
                     continue
-                self.tick(deadline)
+                tick = self.tick(deadline)
                 count += 1
                 # The next deadline of the grid that has not passed by the time this tick began.
                 deadline += self.period_s * (1 + int((now - deadline) / self.period_s + 1e-6))
+                if self.config.follow_sensors:
+                    deadline += self._shift(tick)
         finally:
             self._stop(_Turn(), "shutdown")
+
+    def _shift(self, tick: Tick) -> float:
+        """Seconds by which the next tick comes later: towards the moment when its observations are fresh."""
+        if tick.reason != "ok" or not math.isfinite(tick.oldest_s):
+            return 0.0
+        # Later by a period is the same as earlier by none: the nearer way is at most half a period.
+        early = math.remainder(tick.oldest_s / self.period_s - _FRESH, 1.0)
+        return -self.period_s * max(-_LARGEST_SHIFT, min(_LARGEST_SHIFT, early))
 
     def _wait(self, stop_event: threading.Event, seconds: float) -> None:
         if self._sleep is None:

@@ -484,3 +484,20 @@ def test_telemetry_given_is_used_even_while_empty() -> None:
     telemetry = Telemetry()
     clock = VirtualClock()
     assert Controller(Stream(PACKAGE, "numpy"), ScriptedRobot(clock), telemetry=telemetry).telemetry is telemetry
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.05, 0.3, 0.5, 0.61, 0.88, 0.99])
+def test_following_sensors_brings_fresh_observations_in_small_steps_whatever_the_phase(phase):
+    controller, robot, clock = make(follow_sensors=True)
+
+    def speak() -> None:
+        since = math.fmod(clock() - 1000.0 + phase * PERIOD, PERIOD)
+        robot.ages = dict.fromkeys(robot.ages, since)
+
+    robot.on_observe = speak
+    controller.run(max_ticks=80)
+    ticks = controller.telemetry.ticks
+    assert {t.reason for t in ticks} == {"ok"}
+    assert all(t.oldest_s <= 0.15 * PERIOD for t in ticks[-20:])
+    gaps = np.diff([t.time for t in ticks])
+    assert np.all(np.abs(gaps - PERIOD) <= 0.0201 * PERIOD)
