@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcsd_agent.cell import MCSDCell, MCSDConfig
+from mcsd_agent.kernels.linear import Linear
+from mcsd_agent.kernels.operators import fused
+from mcsd_agent.kernels.row_operators import add_norm, gated, norm
+
+_EPSILON = 1e-6
 
 
 class Backbone(Protocol):
@@ -39,15 +43,14 @@ class GatedMLP(nn.Module):
 
     def __init__(self, width: int, expansion: int, output_scale: float) -> None:
         super().__init__()
-        self.inward = nn.Linear(width, 2 * expansion * width, bias=False)
-        self.outward = nn.Linear(expansion * width, width, bias=False)
+        self.inward = Linear(width, 2 * expansion * width, bias=False)
+        self.outward = Linear(expansion * width, width, bias=False)
         nn.init.normal_(self.inward.weight, std=1.0 / math.sqrt(width))
         nn.init.normal_(self.outward.weight, std=output_scale / math.sqrt(expansion * width))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(…, width)` to `(…, width)`."""
-        gate, value = self.inward(x).chunk(2, -1)
-        return self.outward(F.silu(gate) * value)
+        return self.outward(gated(self.inward(x)))
 
 
 class MCSDBackbone(nn.Module):
@@ -59,32 +62,123 @@ class MCSDBackbone(nn.Module):
         scale = 1.0 / math.sqrt(2 * layers)  # 2 * layers branches are added to the residual stream
         cells = [MCSDCell(config) for _ in range(layers)]
         self.mlps = nn.ModuleList(GatedMLP(config.width, config.expansion, scale) for _ in range(layers))
-        self.norms = nn.ModuleList(nn.RMSNorm(config.width, eps=1e-6) for _ in range(2 * layers + 1))
+        self.norms = nn.ModuleList(nn.RMSNorm(config.width, eps=_EPSILON) for _ in range(2 * layers + 1))
         with torch.no_grad():
             for cell in cells:
                 cell.output.weight.mul_(scale)
         self.cells = nn.ModuleList(cells)
         self.state_size = cells[0].state_size
+        self._packed: Any = None  # constants of the last version of the weights, see `kernels.cpu_step`
 
-    def _layers(self) -> Iterator[tuple[MCSDCell, GatedMLP]]:
+    def paired_layers(self) -> Iterator[tuple[MCSDCell, GatedMLP]]:
+        """Cell and MLP of each layer."""
         return cast(Iterator[tuple[MCSDCell, GatedMLP]], zip(self.cells, self.mlps, strict=True))
 
     def step(self, x: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One token; see `Backbone`."""
+        if self._steps_packed(x, state):
+            from mcsd_agent.kernels import cpu_step
+
+            if self._packed is None or self._packed.version != cpu_step.version(self):
+                self._packed = cpu_step.PackedStep(self)
+            return self._packed(x, state, episode_starts)
         states = []
-        for i, (cell, mlp) in enumerate(self._layers()):
+        for i, (cell, mlp) in enumerate(self.paired_layers()):
             y, layer_state = cell.step(self.norms[2 * i](x), state[:, i], episode_starts)
             x = x + y
             x = x + mlp(self.norms[2 * i + 1](x))
             states.append(layer_state)
         return self.norms[-1](x), torch.stack(states, 1)
 
+    def _steps_packed(self, x: Tensor, state: Tensor) -> bool:
+        """Whether a rollout's step takes the compiled path: the default cell, float32 on a CPU, no gradients."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        config = self.config
+        if not (config.selective and config.rotating) or config.conv or torch.is_autocast_enabled("cpu"):
+            return False
+        return x.device.type == "cpu" and fused(x) and fused(state) and x.shape[0] > 0
+
+    def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`(batch, time, width)` to the same shape and the final state; `episode_starts` `(batch, time)`."""
+        ...
+
+
+class GatedMLP(nn.Module):
+    """`W_2 (silu(W_1 x) ⊙ W_3 x)`, with W_1 and W_3 in one product."""
+
+    def __init__(self, width: int, expansion: int, output_scale: float) -> None:
+        super().__init__()
+        self.inward = Linear(width, 2 * expansion * width, bias=False)
+        self.outward = Linear(expansion * width, width, bias=False)
+        nn.init.normal_(self.inward.weight, std=1.0 / math.sqrt(width))
+        nn.init.normal_(self.outward.weight, std=output_scale / math.sqrt(expansion * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(…, width)` to `(…, width)`."""
+        return self.outward(gated(self.inward(x)))
+
+
+class MCSDBackbone(nn.Module):
+    """`layers` MCSD layers of one config."""
+
+    def __init__(self, config: MCSDConfig, layers: int) -> None:
+        super().__init__()
+        self.config, self.layers = config, layers
+        scale = 1.0 / math.sqrt(2 * layers)  # 2 * layers branches are added to the residual stream
+        cells = [MCSDCell(config) for _ in range(layers)]
+        self.mlps = nn.ModuleList(GatedMLP(config.width, config.expansion, scale) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.RMSNorm(config.width, eps=_EPSILON) for _ in range(2 * layers + 1))
+        with torch.no_grad():
+            for cell in cells:
+                cell.output.weight.mul_(scale)
+        self.cells = nn.ModuleList(cells)
+        self.state_size = cells[0].state_size
+        self._packed: Any = None  # constants of the last version of the weights, see `kernels.cpu_step`
+
+    def paired_layers(self) -> Iterator[tuple[MCSDCell, GatedMLP]]:
+        """Cell and MLP of each layer."""
+        return cast(Iterator[tuple[MCSDCell, GatedMLP]], zip(self.cells, self.mlps, strict=True))
+
+    def step(self, x: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One token; see `Backbone`."""
+        if self._steps_packed(x, state):
+            from mcsd_agent.kernels import cpu_step
+
+            if self._packed is None or self._packed.version != cpu_step.version(self):
+                self._packed = cpu_step.PackedStep(self)
+            return self._packed(x, state, episode_starts)
+        states = []
+        for i, (cell, mlp) in enumerate(self.paired_layers()):
+            y, layer_state = cell.step(self.norms[2 * i](x), state[:, i], episode_starts)
+            x = x + y
+            x = x + mlp(self.norms[2 * i + 1](x))
+            states.append(layer_state)
+        return self.norms[-1](x), torch.stack(states, 1)
+
+    def _steps_packed(self, x: Tensor, state: Tensor) -> bool:
+        """Whether a rollout's step takes the compiled path: the default cell, float32 on a CPU, no gradients."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        config = self.config
+        extended = config.selective and config.rotating and not config.conv
+        return (
+            extended
+            and x.device.type == "cpu"
+            and fused(x)
+            and fused(state)
+            and not torch.is_autocast_enabled("cpu")
+            and x.shape[0] > 0
+        )
+
     def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """A whole sequence; see `Backbone`."""
         states = []
-        for i, (cell, mlp) in enumerate(self._layers()):
-            y, layer_state = cell.scan(self.norms[2 * i](xs), state[:, i], episode_starts)
-            xs = xs + y
-            xs = xs + mlp(self.norms[2 * i + 1](xs))
+        weights = [cast(Tensor, n.weight) for n in self.norms]
+        normed = norm(xs, weights[0], _EPSILON)
+        for i, (cell, mlp) in enumerate(self.paired_layers()):
+            y, layer_state = cell.scan(normed, state[:, i], episode_starts)
+            xs, normed = add_norm(xs, y, weights[2 * i + 1], _EPSILON)
+            xs, normed = add_norm(xs, mlp(normed), weights[2 * i + 2], _EPSILON)
             states.append(layer_state)
-        return self.norms[-1](xs), torch.stack(states, 1)
+        return normed, torch.stack(states, 1)

@@ -31,10 +31,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.recurrence import chunked_recurrence
+from mcsd_agent.kernels.linear import Linear, linear
+from mcsd_agent.mixing import Constants, mix_one, mix_sequence
+from mcsd_agent.recurrence import linear_recurrence
 
 _CONV_WIDTH = 4
-_RMS_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class MCSDCell(nn.Module):
             taps[-1] += 1.0  # starts close to the identity
             self.taps = nn.Parameter(taps)
         self.norm_weight = nn.Parameter(torch.ones(2 * width))
-        self.output = nn.Linear(2 * width, width, bias=False)
+        self.output = Linear(2 * width, width, bias=False)
         nn.init.normal_(self.output.weight, std=1.0 / math.sqrt(2 * width))
 
     @property
@@ -153,34 +154,19 @@ class MCSDCell(nn.Module):
         config, width = self.config, self.config.width
         if episode_starts is not None:
             state = state.masked_fill(episode_starts.bool()[:, None], 0.0)
-        gate, value, rate = self._branches(x)
-        slope, decay, rest = state[:, :width], state[:, width : 2 * width], state[:, 2 * width :]
-        parts = []
+        memory, rest = state[:, : 2 * width], state[:, 2 * width :]
+        projected = self.project_all(x)
+        normaliser, parts = None, []
         if config.conv:
+            gate, value, *rate = projected.split([2 * width, 2 * width] + [width] * config.selective, -1)
             window = torch.cat([rest[:, rest.shape[1] - 6 * width :].unflatten(1, (3, -1)), value[:, None]], 1)
             value = F.silu((window * self.taps).sum(1))
-            parts = [window[:, 1:].flatten(1)]
-
-        keep, fresh = self._slope_weights(rate)  # a, 1-a
-        slope = history = keep * slope + fresh * value[:, :width]
+            projected, parts = torch.cat([gate, value.to(gate.dtype), *rate], -1), [window[:, 1:].flatten(1)]
         if not config.selective:
-            weight = keep[:: config.channel_width] * rest[:, : config.channels] + 1.0
-            history = slope / weight.repeat_interleave(config.channel_width, -1)
-            parts = [weight, *parts]
-
-        gamma, scale = self._decay()
-        value_decay = value[:, width:] * scale
-        if config.rotating:
-            half = config.channel_width // 2
-            old, new = decay.unflatten(1, (-1, 2, half)), value_decay.unflatten(1, (-1, 2, half))
-            cos, sin = gamma * self.angle.cos(), gamma * self.angle.sin()
-            real = cos * old[:, :, 0] - sin * old[:, :, 1] + new[:, :, 0]
-            imaginary = sin * old[:, :, 0] + cos * old[:, :, 1] + new[:, :, 1]
-            decay = torch.stack([real, imaginary], 2).flatten(1)
-        else:
-            decay = gamma.repeat_interleave(config.channel_width) * decay + value_decay
-        y = self._read(gate, torch.cat([history, decay], -1))
-        return y, torch.cat([slope, decay, *parts], -1)
+            normaliser = torch.exp(-self.log_slope.exp()) * rest[:, : config.channels] + 1.0  # z ← e^-m z + 1
+            parts = [normaliser, *parts]
+        gated, memory = mix_one(projected, memory, normaliser, self.constants(), config.channels)
+        return self.output(gated), torch.cat([memory, *parts], -1)
 
     def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens `(batch, time, D)` from `state`: outputs of the same shape and the final state.
@@ -189,109 +175,66 @@ class MCSDCell(nn.Module):
         run in float32 at least, whatever the autocast dtype.
         """
         config, width = self.config, self.config.width
-        precise = torch.promote_types(xs.dtype, torch.float32)
-        gate, value, rate = self._branches(xs)
+        projected = self.project_all(xs)
         with torch.autocast(xs.device.type, enabled=False):
-            value = value.to(precise)
-            rate = None if rate is None else rate.to(precise)
-            state = state.to(precise)
-            slope, decay, rest = state[:, :width], state[:, width : 2 * width], state[:, 2 * width :]
-            alive = None if episode_starts is None else 1.0 - episode_starts.to(precise)[..., None]
-            parts = []
+            state = state.to(torch.promote_types(state.dtype, torch.float32))
+            memory, rest = state[:, : 2 * width], state[:, 2 * width :]
+            normaliser, parts = None, []
             if config.conv:
-                value, window = self._conv_scan(value, rest[:, rest.shape[1] - 6 * width :], alive)
-                parts = [window]
-
-            value_slope, value_decay = value.chunk(2, -1)
-            keep, fresh = self._slope_weights(rate)
-            kept = keep.expand_as(value_slope) if alive is None else keep * alive
-            slopes = history = chunked_recurrence(kept, fresh * value_slope, slope)
+                gate, value, *rate = projected.split([2 * width, 2 * width] + [width] * config.selective, -1)
+                past = rest[:, rest.shape[1] - 6 * width :]
+                value, window = self._conv_scan(value.to(state.dtype), past, episode_starts)
+                projected, parts = torch.cat([gate, value.to(gate.dtype), *rate], -1), [window]
             if not config.selective:
-                per_channel = kept[..., :: config.channel_width]
-                weights = chunked_recurrence(per_channel, torch.ones_like(per_channel), rest[:, : config.channels])
-                history = slopes / weights.repeat_interleave(config.channel_width, -1)
-                parts = [weights[:, -1], *parts]
+                keep = torch.exp(-self.log_slope.exp()).expand(*xs.shape[:2], -1)
+                if episode_starts is not None:
+                    keep = keep.masked_fill(episode_starts.bool()[..., None], 0.0)
+                normaliser = linear_recurrence(keep, torch.ones_like(keep), rest[:, : config.channels])
+                parts = [normaliser[:, -1], *parts]
+            gated, memory = mix_sequence(
+                projected, memory, episode_starts, normaliser, self.constants(), config.channels
+            )
+        return self.output(gated), torch.cat([memory, *parts], -1)
 
-            gamma, scale = self._decay()
-            value_decay = value_decay * scale
-            if config.rotating:
-                half = config.channel_width // 2
-                real, imaginary = value_decay.unflatten(-1, (-1, 2, half)).unbind(-2)
-                old = decay.unflatten(-1, (-1, 2, half))
-                turn = torch.polar(gamma, self.angle.to(precise)).flatten()
-                b = torch.complex(real, imaginary).flatten(2)
-                h0 = torch.complex(old[..., 0, :], old[..., 1, :]).flatten(1)
-                h = chunked_recurrence(turn.expand_as(b) if alive is None else turn * alive, b, h0)
-                h = h.unflatten(-1, (-1, half))
-                decays = torch.stack([h.real, h.imag], -2).flatten(2)
-            else:
-                gamma = gamma.repeat_interleave(config.channel_width)
-                decays = chunked_recurrence(
-                    gamma.expand_as(value_decay) if alive is None else gamma * alive, value_decay, decay
-                )
-            final = torch.cat([slopes[:, -1], decays[:, -1], *parts], -1)
-        return self._read(gate, torch.cat([history, decays], -1)), final
+    def project_all(self, x: Tensor) -> Tensor:
+        """All input projections side by side, `(…, 5D)` or `(…, 4D)`: u_slope, u_decay, v_slope, v_decay (, r)."""
+        if not self.config.block_diagonal:
+            return linear(x, self.project.t())
+        # (C, rows, Dc) @ (C, Dc, branches * Dc): one product for all branches of a channel
+        grouped = x.reshape(-1, self.config.channels, self.config.channel_width).transpose(0, 1)
+        weight = self.project.permute(1, 2, 0, 3).flatten(2)
+        out = torch.bmm(grouped, weight).unflatten(-1, (self.project.shape[0], -1))
+        return out.permute(1, 2, 0, 3).reshape(*x.shape[:-1], -1)
 
-    def _branches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gates u (…, 2D), values v (…, 2D) and, when selective, the rate's pre-activation (…, D)."""
-        width = self.config.width
-        if self.config.block_diagonal:
-            # (…, C, 1, Dc) @ (branches, 1…, C, Dc, Dc): one product for all branches and channels
-            grouped = x.unflatten(-1, (self.config.channels, 1, -1))
-            lead = (1,) * (x.dim() - 1)
-            weight = self.project.reshape(self.project.shape[0], *lead, *self.project.shape[1:])
-            out = (grouped @ weight).flatten(-3).unbind(0)
-            gate, value = torch.cat(out[:2], -1), torch.cat(out[2:4], -1)
-            return gate, value, out[4] + self.rate_bias if self.config.selective else None
-        # One split, not several slices: the gradient of a slice is a zero-filled copy of the whole.
-        gate, value, *rate = (x @ self.project).split([2 * width, 2 * width] + [width] * self.config.selective, -1)
-        return gate, value, rate[0] + self.rate_bias if rate else None
+    def constants(self) -> Constants:
+        """Rates, rotations and norm weights per feature."""
+        config = self.config
+        repeats = 1 if config.rotating else config.channel_width  # rotating: (C, Dc/2) already, else (C, 1)
+        rate = self.log_decay_rate.exp().flatten().repeat_interleave(repeats)
+        return Constants(
+            slope_rate=self.log_slope.exp().repeat_interleave(config.channel_width),
+            rate_bias=self.rate_bias if config.selective else None,
+            decay_rate=rate,
+            angle=self.angle.flatten() if config.rotating else None,
+            decay_scale=torch.sqrt(-torch.expm1(-2 * rate)),
+            norm_weight=self.norm_weight,
+        )
 
-    def _slope_weights(self, rate: Tensor | None) -> tuple[Tensor, Tensor]:
-        """a = exp(-m softplus(r) / ln 2) and 1 - a; where rates are fixed exp(-m) and 1; (…, D).
-
-        A memory that holds has a close to 1, where 1 - exp(-x) would cancel and the norm behind it
-        would blow up what is left. With τ = tanh(x / 2) neither does: a = (1-τ)/(1+τ), 1-a = 2τ/(1+τ).
-        """
-        slope = self.log_slope.exp().repeat_interleave(self.config.channel_width)
-        if rate is None:
-            return torch.exp(-slope), torch.ones_like(slope)
-        tau = torch.tanh(F.softplus(rate) * (slope / (2 * math.log(2))))
-        return (1 - tau) / (1 + tau), 2 * tau / (1 + tau)
-
-    def _decay(self) -> tuple[Tensor, Tensor]:
-        """γ per channel `(C,)` or per complex feature `(C, Dc/2)`, and sqrt(1-γ²) per feature `(D,)`."""
-        rate = self.log_decay_rate.exp()
-        scale = torch.sqrt(-torch.expm1(-2 * rate))
-        if self.config.rotating:
-            return torch.exp(-rate), torch.cat([scale, scale], -1).flatten()
-        return torch.exp(-rate).flatten(), scale.flatten().repeat_interleave(self.config.channel_width)
-
-    def _conv_scan(self, value: Tensor, window: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _conv_scan(self, value: Tensor, window: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
         """The convolution over time and the inputs it still needs; taps never reach across an episode start."""
         time = value.shape[1]
         past = _CONV_WIDTH - 1
         padded = torch.cat([window.unflatten(1, (past, -1)), value], 1)
         out = padded[:, past:] * self.taps[-1]
-        if alive is None:
-            reach: list[Tensor | float] = [1.0] * past
-            ending = padded[:, -past:]
-        else:
-            extended = torch.cat([alive.new_ones(alive.shape[0], past, 1), alive], 1)
-            reach, weight = [], torch.ones_like(alive)
-            for back in range(1, _CONV_WIDTH):  # weight of the input `back` steps ago: no start since then
-                weight = weight * extended[:, past - back + 1 : past - back + 1 + time]
-                reach.append(weight)
-            since = [torch.ones_like(extended[:, -1:])]
-            for back in range(1, past):
-                since.insert(0, since[0] * extended[:, extended.shape[1] - back : extended.shape[1] - back + 1])
-            ending = padded[:, -past:] * torch.cat(since, 1)
+        if starts is None:
+            starts = torch.zeros(value.shape[:2], dtype=torch.bool, device=value.device)
+        started = F.pad(starts.bool(), (past, 0))[..., None]
+        lost = torch.zeros_like(started[:, past:])  # whether an episode has started since the input `back` steps ago
         for back in range(1, _CONV_WIDTH):
-            out = out + padded[:, past - back : past - back + time] * self.taps[past - back] * reach[back - 1]
-        return F.silu(out), ending.flatten(1)
-
-    def _read(self, gate: Tensor, history: Tensor) -> Tensor:
-        """y = W_O [silu(u) ⊙ rmsnorm(h)], one norm per channel and section."""
-        grouped = history.unflatten(-1, (2 * self.config.channels, -1))
-        normed = F.rms_norm(grouped, (self.config.channel_width,), eps=_RMS_EPSILON).flatten(-2)
-        return self.output((F.silu(gate) * (normed * self.norm_weight)).to(gate.dtype))
+            lost = lost | started[:, past - back + 1 : past - back + 1 + time]
+            reached = padded[:, past - back : past - back + time].masked_fill(lost, 0.0)
+            out = out + reached * self.taps[past - back]
+        # An input stays in the window unless an episode starts after it.
+        after = [started[:, started.shape[1] - k :].any(1, keepdim=True) for k in range(past - 1, 0, -1)]
+        gone = torch.cat([*after, torch.zeros_like(after[0])], 1)
+        return F.silu(out), padded[:, -past:].masked_fill(gone, 0.0).flatten(1)

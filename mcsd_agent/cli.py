@@ -7,6 +7,7 @@ torch, can use `inspect`, `run` and `instruct`.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -270,6 +271,21 @@ def _demo(options: argparse.Namespace) -> Result:
     )
 
 
+# ------------------------------------------------------------------------------------------- benchmarks
+
+#: Modules of `mcsd_agent.bench` with `add_arguments(parser)` and `run(options)`: what each measures, an example.
+_BENCHMARKS = {
+    "scan": (
+        "Training on sequences: speed and memory of every backbone by length, beside what the hardware allows.",
+        "scan --device cpu --lengths 64 1024 --models mcsd-extended gru",
+    ),
+    "generate": (
+        "Writing one byte at a time: memory, latency and throughput against a Transformer with a cache.",
+        "generate --device cuda --out benchmarks/results",
+    ),
+}
+
+
 # -------------------------------------------------------------------------------------------- arguments
 
 
@@ -279,14 +295,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[..., Result], text: str, example: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
+    def parser_of(among: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
+        return among.add_parser(
             name,
             help=text,
             description=text,
             epilog=f"example: mcsd-agent {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    def command(
+        name: str, function: Callable[..., Result], text: str, example: str, among: Any = commands
+    ) -> argparse.ArgumentParser:
+        sub = parser_of(among, name, text, example)
         sub.set_defaults(function=function)
         sub.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
         sub.add_argument("--quiet", action="store_true", help="no progress")
@@ -388,6 +409,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("what", type=Path, nargs="+", metavar="RUN|TELEMETRY.jsonl")
     sub.add_argument("--out", type=Path)
+
+    bench = parser_of(commands, "bench", "Benchmarks, as ratios measured in one run.", "bench scan --device cpu")
+    benchmarks = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    for name, (text, example) in _BENCHMARKS.items():
+        module = importlib.import_module(f"mcsd_agent.bench.{name}")
+        module.add_arguments(command(name, module.run, text, f"bench {example}", among=benchmarks))
 
     sub = command("demo", _demo, "The whole path: train, export, start robot and bridge, obey.", "demo --out runs/demo")
     sub.add_argument("--config", type=Path, default=Path("configs/nav/demo.yaml"))

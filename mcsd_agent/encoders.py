@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec
 
@@ -71,7 +72,7 @@ class VectorEncoder(nn.Module):
         else:
             self.sizes = (spec.n,) if isinstance(spec, DiscreteSpec) else spec.nvec
             inputs = sum(self.sizes)
-        self.linear = nn.Linear(inputs, width)
+        self.linear = Linear(inputs, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, *shape)` to `(n, width)`."""
@@ -114,7 +115,7 @@ class ImageEncoder(nn.Module):
             nn.Conv2d(64, 64, 3, 2, 1),
         )
         cells = ((height + 7) // 8) * ((breadth + 7) // 8)
-        self.linear = nn.Linear(64 * cells, width)
+        self.linear = Linear(64 * cells, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, height, width, channels)` to `(n, width)`."""
@@ -135,8 +136,8 @@ class ScanEncoder(nn.Module):
             )
         self.max_range = top
         self.label = nn.Embedding(max(labels.nvec), config.ray_width)
-        self.ray = nn.Linear(2, config.ray_width, bias=False)
-        self.linear = nn.Linear(rays * config.ray_width, width)
+        self.ray = Linear(2, config.ray_width, bias=False)
+        self.linear = Linear(rays * config.ray_width, width)
 
     def forward(self, ranges: Tensor, labels: Tensor, film: Tensor | None, index: Tensor | None = None) -> Tensor:
         """`film` `(instructions, 2 * ray_width)` is scale and shift, `index` `(n,)` the instruction of each row.
@@ -206,10 +207,10 @@ class ObservationEncoder(nn.Module):
             self.instruction = InstructionEncoder(vocabulary, config)
             code_width = width if listens else config.instruction_width
             if listens:
-                self.word_token = nn.Linear(config.instruction_width, width)
-            entries[self.text] = nn.Linear(code_width, width)
+                self.word_token = Linear(config.instruction_width, width)
+            entries[self.text] = Linear(code_width, width)
             if config.scan:
-                self.film = nn.Sequential(nn.SiLU(), nn.Linear(code_width, 2 * config.ray_width))
+                self.film = nn.Sequential(nn.SiLU(), Linear(code_width, 2 * config.ray_width))
         if config.scan:
             ranges, labels = (specs[k] for k in config.scan)
             if not isinstance(ranges, BoxSpec) or not isinstance(labels, MultiDiscreteSpec):
@@ -225,7 +226,7 @@ class ObservationEncoder(nn.Module):
         # Module names may not hold dots and must not shadow module methods.
         self.entries = nn.ModuleDict({_module_name(k): m for k, m in entries.items()})
         self.names = tuple(entries)
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
+        self.mix = nn.Sequential(nn.SiLU(), Linear(width, width))
 
     @property
     def tokens_per_tick(self) -> int:

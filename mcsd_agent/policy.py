@@ -19,10 +19,17 @@ from torch import Tensor, nn
 
 from mcsd_agent.backbone import Backbone, MCSDBackbone
 from mcsd_agent.cell import MCSDConfig
-from mcsd_agent.controls import MemorylessControl, RecurrentControl
+from mcsd_agent.controls import (
+    MemorylessControl,
+    MinGRUControl,
+    RecurrentControl,
+    StateSpaceControl,
+    TransformerControl,
+)
 from mcsd_agent.encoders import EncoderConfig, ObservationEncoder
 from mcsd_agent.errors import UserError
 from mcsd_agent.heads import make_head
+from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.spaces import Spec
 
@@ -32,16 +39,18 @@ class PolicyConfig:
     """Everything that shapes the network. The switches of the cell override the preset where given.
 
     `listens` puts one more layer of the backbone between what is said and what it modulates, so that an
-    instruction goes on modulating what is seen after it can no longer be heard.
+    instruction goes on modulating what is seen after it can no longer be heard. `window` is how many tokens
+    a transformer sees.
     """
 
-    backbone: Literal["mcsd", "gru", "lstm", "none"] = "mcsd"
+    backbone: Literal["mcsd", "gru", "lstm", "transformer", "ssm", "mingru", "none"] = "mcsd"
     preset: Literal["extended", "paper"] = "extended"
     layers: int = 2
     width: int = 128
     channels: int = 8
     horizon: int = 512
     expansion: int = 2
+    window: int = 256
     selective: bool | None = None
     rotating: bool | None = None
     conv: bool | None = None
@@ -56,8 +65,9 @@ class PolicyConfig:
             raise UserError(f"layers={self.layers} must be at least 1")
         if self.backbone == "mcsd":
             self.cell  # noqa: B018 -- sizes and switches are checked when the config is made
-        elif self.width < 1:
-            raise UserError(f"width={self.width} must be at least 1")
+        for name in ("width", "expansion", "window"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
 
     @property
     def cell(self) -> MCSDConfig:
@@ -69,11 +79,20 @@ class PolicyConfig:
 
 def make_backbone(config: PolicyConfig, layers: int) -> Backbone:
     """The sequence encoder that `config.backbone` names, with `layers` layers."""
-    if config.backbone == "mcsd":
-        return MCSDBackbone(config.cell, layers)
-    if config.backbone == "none":
-        return MemorylessControl(config.width, layers, config.expansion)
-    return RecurrentControl(nn.GRU if config.backbone == "gru" else nn.LSTM, config.width, layers)
+    width, expansion = config.width, config.expansion
+    match config.backbone:
+        case "mcsd":
+            return MCSDBackbone(config.cell, layers)
+        case "gru" | "lstm":
+            return RecurrentControl(nn.GRU if config.backbone == "gru" else nn.LSTM, width, layers)
+        case "transformer":
+            return TransformerControl(width, layers, config.window, expansion=expansion)
+        case "ssm":
+            return StateSpaceControl(width, layers, expansion)
+        case "mingru":
+            return MinGRUControl(width, layers, expansion)
+        case "none":
+            return MemorylessControl(width, layers, expansion)
 
 
 class Policy(nn.Module):
@@ -103,9 +122,9 @@ class Policy(nn.Module):
         self.listener: Backbone | None = make_backbone(self.config, 1) if listens else None
         self.backbone = make_backbone(self.config, self.config.layers)
         self.head = make_head(action, self.config.head, self.config.bins)
-        last = nn.Linear(width, self.head.size)
-        self.action_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
-        self.value_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        last = Linear(width, self.head.size)
+        self.action_net = nn.Sequential(Linear(width, width), nn.SiLU(), last)
+        self.value_net = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, 1))
         with torch.no_grad():
             last.weight.mul_(0.01)  # close to uniform at the start
             last.bias.zero_()

@@ -1,8 +1,10 @@
 """First-order linear recurrences, `h[t] = a[t] * h[t-1] + b[t]`, as pure functions.
 
 Real tensors decay; complex ones also rotate. An episode start is a zero in `a`: what came before
-has weight exactly 0. Two forms of the same mathematics:
+has weight exactly 0. The same mathematics in several forms:
 
+- `linear_recurrence`: what models call. One pass over the data in a kernel, by Triton on CUDA and by Numba for float32
+  on a CPU; elsewhere the chunked form.
 - `sequential_recurrence`: the loop over time, obviously right; autograd differentiates it.
 - `chunked_recurrence`: the same loop over positions inside all chunks at once, then a short loop that
   carries the state from chunk to chunk. Its cost is linear in time, it never divides and takes no
@@ -14,13 +16,37 @@ Shapes: `a`, `b` and the result `(batch, time, dim)`; `h0` `(batch, dim)`. The f
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 
+try:
+    if torch.version.cuda is None:
+        raise ImportError("this build of torch has no CUDA")
+    from mcsd_agent.kernels import cuda_recurrence
+except ImportError:  # nor has an installation without Triton
+    cuda_recurrence = None  # type: ignore[assignment]
+try:
+    from mcsd_agent.kernels import cpu_recurrence
+except ImportError:  # no Numba in this installation
+    cpu_recurrence = None  # type: ignore[assignment]
+
 #: Rows of this many numbers hide the call overhead of one loop step, so that chunks would only add work.
 _WIDE_ROW = 16384
+
+
+def linear_recurrence(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    """h of shape `(batch, time, dim)`, by the fastest form for device and dtype; `a` may be an expanded view.
+
+    Has first derivatives only: asking for a second one raises RuntimeError.
+    """
+    if b.is_cuda and cuda_recurrence is not None and b.dtype in cuda_recurrence.DTYPES:
+        return cuda_recurrence.linear_recurrence(a, b, h0)
+    if b.device.type == "cpu" and cpu_recurrence is not None and a.dtype == b.dtype == h0.dtype == torch.float32:
+        return cpu_recurrence.linear_recurrence(a, b, h0)
+    return chunked_recurrence(a, b, h0)
 
 
 def sequential_recurrence(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
@@ -77,30 +103,31 @@ def _run(a: Tensor, b: Tensor, h0: Tensor, chunk: int | None, *, reverse: bool) 
     inside_h = h[:, main].unflatten(1, (whole, chunk))
     decays = torch.empty_like(inside_b)  # product of `a` from the chunk's first position to this one
     positions = range(chunk - 1, -1, -1) if reverse else range(chunk)
-    previous = None
-    for j in positions:
-        if previous is None:
-            inside_h[:, :, j] = inside_b[:, :, j]
-            decays[:, :, j] = inside_a[:, :, j]
-        else:
-            torch.addcmul(inside_b[:, :, j], inside_a[:, :, j], inside_h[:, :, previous], out=inside_h[:, :, j])
-            torch.mul(decays[:, :, previous], inside_a[:, :, j], out=decays[:, :, j])
-        previous = j
+    inside_h[:, :, positions[0]] = inside_b[:, :, positions[0]]
+    decays[:, :, positions[0]] = inside_a[:, :, positions[0]]
+    for previous, j in itertools.pairwise(positions):
+        _advance(inside_a[:, :, j], inside_b[:, :, j], inside_h[:, :, previous], out=inside_h[:, :, j])
+        torch.mul(decays[:, :, previous], inside_a[:, :, j], out=decays[:, :, j])
     last = positions[-1]
     carries = torch.empty_like(inside_b[:, :, 0])  # state with which each chunk begins
     carry = h0
     for i in range(whole - 1, -1, -1) if reverse else range(whole):
         carries[:, i] = carry
-        carry = torch.addcmul(inside_h[:, i, last], decays[:, i, last], carry)
-    inside_h.addcmul_(decays, carries[:, :, None])
+        carry = _advance(decays[:, i, last], inside_h[:, i, last], carry)
+    inside_h.copy_(_advance(decays, inside_h, carries[:, :, None]))
     if size < time:
         _loop(a[:, rest], b[:, rest], carry, h[:, rest], reverse=reverse)
     return h
+
+
+def _advance(a: Tensor, b: Tensor, h: Tensor, out: Tensor | None = None) -> Tensor:
+    """a h + b; b alone where a is 0, whatever h is: what is not finite has no weight there either."""
+    return torch.where(a == 0, b, torch.addcmul(b, a, h), out=out)
 
 
 def _loop(a: Tensor, b: Tensor, h0: Tensor, h: Tensor, *, reverse: bool) -> None:
     """Write the recurrence over `(a, b)` from `h0` into `h`, one position at a time."""
     previous = h0
     for t in range(b.shape[1] - 1, -1, -1) if reverse else range(b.shape[1]):
-        torch.addcmul(b[:, t], a[:, t], previous, out=h[:, t])
+        _advance(a[:, t], b[:, t], previous, out=h[:, t])
         previous = h[:, t]

@@ -71,6 +71,9 @@ POLICIES: dict[str, dict[str, Any]] = {
     "every switch": {"conv": True, "block_diagonal": True, "selective": False},
     "gru": {"backbone": "gru"},
     "lstm": {"backbone": "lstm"},
+    "transformer": {"backbone": "transformer", "window": 7},
+    "state space": {"backbone": "ssm"},
+    "mingru": {"backbone": "mingru"},
     "no memory": {"backbone": "none", "layers": 1},
     "image and discrete": {
         "observation": {"camera": BoxSpec((16, 16, 3), "uint8", (0.0,), (255.0,)), "gear": DiscreteSpec(3)},

@@ -13,10 +13,18 @@ from torch import nn
 
 from mcsd_agent.backbone import MCSDBackbone
 from mcsd_agent.cell import MCSDCell, MCSDConfig
-from mcsd_agent.controls import MemorylessControl, RecurrentControl
+from mcsd_agent.controls import (
+    MemorylessControl,
+    MinGRUControl,
+    RecurrentControl,
+    StateSpaceControl,
+    TransformerControl,
+)
 from mcsd_agent.errors import UserError
+from mcsd_agent.mixing import selective_weights
 
 WIDTH, LAYERS = 16, 2
+WINDOW = 9  # of the transformer: sequences are longer, shorter and of several windows
 SWITCHES = ["selective", "rotating", "conv", "block_diagonal"]
 CELLS = {
     "-".join(k for k, on in zip(SWITCHES, values, strict=True) if on) or "none": dict(
@@ -24,18 +32,27 @@ CELLS = {
     )
     for values in itertools.product([False, True], repeat=4)
 }
+CONTROLS = {
+    "gru": lambda width, layers: RecurrentControl(nn.GRU, width, layers),
+    "lstm": lambda width, layers: RecurrentControl(nn.LSTM, width, layers),
+    "transformer": lambda width, layers: TransformerControl(width, layers, WINDOW, heads=2),
+    "ssm": lambda width, layers: StateSpaceControl(width, layers, states=4),
+    "mingru": MinGRUControl,
+    "memoryless": MemorylessControl,
+}
+PRESETS = ["paper", "extended"]
+MAIN = [*PRESETS, "selective-rotating-conv", *CONTROLS]
+ALL = [*PRESETS, *CELLS, *CONTROLS]
 
 
-def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0):
+def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, width: int = WIDTH, layers: int = LAYERS):
     torch.manual_seed(seed)
-    if name in ("paper", "extended"):
-        net: nn.Module = MCSDBackbone(MCSDConfig.preset(name, width=WIDTH, channels=4), LAYERS)
+    if name in PRESETS:
+        net: nn.Module = MCSDBackbone(MCSDConfig.preset(name, width=width, channels=4), layers)
     elif name in CELLS:
-        net = MCSDBackbone(MCSDConfig(width=WIDTH, channels=4, **CELLS[name]), LAYERS)
-    elif name == "memoryless":
-        net = MemorylessControl(WIDTH, LAYERS)
+        net = MCSDBackbone(MCSDConfig(width=width, channels=4, **CELLS[name]), layers)
     else:
-        net = RecurrentControl({"gru": nn.GRU, "lstm": nn.LSTM}[name], WIDTH, LAYERS)
+        net = CONTROLS[name](width, layers)
     with torch.no_grad():  # leave the special point W_r = b = 0
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -43,13 +60,16 @@ def make(name: str, dtype: torch.dtype = torch.float64, seed: int = 0):
 
 
 def inputs(net, time: int, batch: int = 3, seed: int = 0, start_rate: float = 0.1):
+    """Random tokens, a state that the net could be in, and episode starts."""
     generator = torch.Generator().manual_seed(seed)
-    dtype = next(net.parameters()).dtype
-    xs = torch.randn(batch, time, WIDTH, generator=generator, dtype=dtype)
-    state = torch.randn(batch, net.layers, net.state_size, generator=generator, dtype=dtype)
+    parameter = next(net.parameters())
+    xs = torch.randn(batch, time, WIDTH, generator=generator, dtype=parameter.dtype)
+    state = torch.randn(batch, net.layers, net.state_size, generator=generator, dtype=parameter.dtype)
     if isinstance(net, MCSDBackbone) and not net.config.selective:
         weights = slice(2 * WIDTH, 2 * WIDTH + net.config.channels)
         state[..., weights] = state[..., weights].abs()  # the slope normaliser is a sum of weights
+    if isinstance(net, TransformerControl):
+        state[..., -1] = torch.randint(0, 2 * WINDOW, (batch, 1), generator=generator)  # tokens seen
     starts = torch.rand(batch, time, generator=generator) < start_rate
     return xs, state, starts
 
@@ -60,6 +80,10 @@ def by_steps(net, xs, state, starts):
         y, state = net.step(xs[:, t], state, starts[:, t])
         ys.append(y)
     return torch.stack(ys, 1), state
+
+
+def scan(net, xs, state, starts):
+    return net.scan(xs, state, starts)
 
 
 def outputs_and_gradients(net, run, xs, state, starts):
@@ -75,54 +99,105 @@ def outputs_and_gradients(net, run, xs, state, starts):
     return [ys.detach(), final.detach(), xs.grad, state.grad, *gradients]
 
 
-def scan(net, xs, state, starts):
-    return net.scan(xs, state, starts)
+def assert_equal(found, expected, atol=1e-10):
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=atol)
 
 
-ALL = ["paper", "extended", *CELLS, "gru", "lstm", "memoryless"]
+def assert_relatively_equal(found, expected, tolerance=1e-5):
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).abs().max() <= tolerance * b.abs().max()
+
+
+# --- one function, two forms ----------------------------------------------------------------------
+
+
+def assert_scan_equals_step_with_all_gradients(name, time, **options):
+    net = make(name)
+    arguments = inputs(net, time, **options)
+    assert_equal(outputs_and_gradients(net, scan, *arguments), outputs_and_gradients(net, by_steps, *arguments))
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("time", [1, 2, 65])
 def test_scan_equals_step_with_all_gradients(name, time):
-    net = make(name)
-    arguments = inputs(net, time)
-    for a, b in zip(
-        outputs_and_gradients(net, scan, *arguments), outputs_and_gradients(net, by_steps, *arguments), strict=True
-    ):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    assert_scan_equals_step_with_all_gradients(name, time)
 
 
-@pytest.mark.parametrize("name", ["paper", "extended", "conv", "gru", "lstm", "memoryless"])
-@pytest.mark.parametrize("time", [63, 64, 100, 1000])
-def test_scan_equals_step_at_longer_lengths(name, time):
+@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("time", [63, 64, 100])
+def test_scan_equals_step_with_all_gradients_around_the_size_of_chunks(name, time):
+    assert_scan_equals_step_with_all_gradients(name, time, batch=2, start_rate=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_scan_equals_step_with_all_gradients_over_a_thousand_tokens(name):
+    assert_scan_equals_step_with_all_gradients(name, 1000, batch=2, start_rate=0.003)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_scan_equals_step_over_a_thousand_tokens(name):
     net = make(name)
-    arguments = inputs(net, time, batch=2, start_rate=0.02)
+    arguments = inputs(net, 1000, batch=2, start_rate=0.003)
     with torch.no_grad():
-        for a, b in zip(scan(net, *arguments), by_steps(net, *arguments), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+        assert_equal(scan(net, *arguments), by_steps(net, *arguments))
 
 
-@pytest.mark.parametrize("name", ["paper", "extended", "selective-rotating-conv"])
+@pytest.mark.parametrize("name", MAIN)
 def test_scan_equals_step_in_float32(name):
     net = make(name, torch.float32)
     arguments = inputs(net, 100)
     with torch.no_grad():
-        for a, b in zip(scan(net, *arguments), by_steps(net, *arguments), strict=True):
-            assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+        assert_relatively_equal(scan(net, *arguments), by_steps(net, *arguments))
 
 
-@given(name=st.sampled_from(ALL), time=st.integers(2, 40), data=st.data())
-def test_a_sequence_may_be_split_anywhere(name, time, data):
+@pytest.mark.parametrize("name", ALL)
+def test_without_episode_starts_scan_equals_step_from_any_state(name):
     net = make(name)
-    split = data.draw(st.integers(1, time - 1))
-    xs, state, starts = inputs(net, time, seed=data.draw(st.integers(0, 999)), start_rate=0.2)
+    xs, state, starts = inputs(net, 30, start_rate=0.0)
+    for begin in (state, torch.zeros_like(state)):
+        with torch.no_grad():
+            assert_equal(net.scan(xs, begin), by_steps(net, xs, begin, starts))
+
+
+@st.composite
+def sequences(draw, names):
+    """A backbone, a length, a split, and rows of episode starts: rare, frequent, everywhere, in some rows only."""
+    name, time, seed = draw(st.sampled_from(names)), draw(st.integers(2, 40)), draw(st.integers(0, 999))
+    rows = [draw(st.sets(st.integers(0, time - 1))) for _ in range(2)]
+    starts = torch.zeros(2, time, dtype=torch.bool)
+    for row, times in enumerate(rows):
+        starts[row, list(times)] = True
+    return name, time, draw(st.integers(1, time - 1)), seed, starts
+
+
+@given(sequences(ALL))
+def test_scan_equals_step_wherever_episodes_start(drawn):
+    name, time, _, seed, starts = drawn
+    net = make(name)
+    xs, state, _ = inputs(net, time, batch=2, seed=seed)
     with torch.no_grad():
-        ys, final = net.scan(xs, state, starts)
+        assert_equal(scan(net, xs, state, starts), by_steps(net, xs, state, starts))
+
+
+@given(sequences(ALL))
+def test_a_sequence_may_be_split_anywhere(drawn):
+    name, time, split, seed, starts = drawn
+    net = make(name)
+    xs, state, _ = inputs(net, time, batch=2, seed=seed)
+
+    def in_two(net, xs, state, starts):
         first, middle = net.scan(xs[:, :split], state, starts[:, :split])
         second, last = net.scan(xs[:, split:], middle, starts[:, split:])
-    torch.testing.assert_close(torch.cat([first, second], 1), ys, rtol=0, atol=1e-10)
-    torch.testing.assert_close(last, final, rtol=0, atol=1e-10)
+        return torch.cat([first, second], 1), last
+
+    assert_equal(
+        outputs_and_gradients(net, in_two, xs, state, starts), outputs_and_gradients(net, scan, xs, state, starts)
+    )
+
+
+# --- episode starts ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -138,30 +213,85 @@ def test_an_episode_start_leaves_nothing_of_the_past_and_other_rows_untouched(na
     torch.testing.assert_close(ys[1:], undisturbed[1:], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["paper", "extended"])
-def test_scan_runs_in_float32_under_autocast(name):
+@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("poison", [math.inf, math.nan, 1e30])
+@pytest.mark.parametrize("form", [scan, by_steps])
+def test_a_poisoned_past_does_not_pass_an_episode_start(name, dtype, poison, form):
+    net = make(name, dtype)
+    xs, state, starts = inputs(net, 24, start_rate=0.0)
+    starts[0, 13], starts[1, 5] = True, True
+    with torch.no_grad():
+        expected, expected_final = form(net, xs, state, starts)
+        # A ring knows by a count what it holds: that one number stays what it is.
+        state[0, :, : net.state_size - 1] = poison
+        xs[0, [2, 12]] = poison
+        ys, final = form(net, xs, state, starts)
+    assert_relatively_equal([ys[0, 13:], ys[1:], final], [expected[0, 13:], expected[1:], expected_final])
+
+
+# --- precision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_scan_keeps_a_float32_state_under_autocast(name):
     net = make(name, torch.float32)
     xs, state, starts = inputs(net, 20)
     with torch.autocast("cpu", torch.bfloat16):
         ys, final = net.scan(xs, state, starts)
     assert final.dtype == torch.float32
-    expected, _ = net.scan(xs, state, starts)
+    expected, expected_final = net.scan(xs, state, starts)
     assert (ys.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
+    assert (final - expected_final).abs().mean() < 0.05 * expected_final.abs().mean() + 1e-6
 
 
-@pytest.mark.parametrize("name", ["paper", "extended"])
+@pytest.mark.parametrize("name", MAIN)
 def test_gradients_reach_every_parameter(name):
     net = make(name)
     outputs_and_gradients(net, scan, *inputs(net, 20))
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *PRESETS,
+        "mingru",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in (*CELLS, *CONTROLS) if k not in ("mingru", "memoryless")),
+    ],
+)
+def test_after_a_million_steps_the_state_is_finite_and_both_forms_are_still_one_function(name):
+    net = make(name, torch.float32, width=8, layers=1)
+    piece = 50_000
+    xs = torch.randn(1, MILLION + 100, 8, generator=torch.Generator().manual_seed(0))
+    start = torch.zeros(1, 1, net.state_size)
+    with torch.no_grad():
+        state = start
+        for begin in range(0, MILLION, piece):
+            ys, state = net.scan(xs[:, begin : begin + piece], state)
+            assert torch.isfinite(ys).all()
+        assert torch.isfinite(state).all()
+        rest = xs[:, MILLION:]
+        parallel = net.scan(rest, state)
+        never = torch.zeros(rest.shape[:2], dtype=torch.bool)
+        assert_relatively_equal(parallel, by_steps(net, rest, state, never))
+        whole, whole_final = net.scan(xs, start)
+        assert_relatively_equal([whole[:, MILLION:], whole_final], parallel)
+
+
+# --- the cell's own rules -----------------------------------------------------------------------------
+
+
 def test_selective_slope_with_zero_rate_weights_forgets_at_the_fixed_rates():
     config = MCSDConfig(width=8, channels=4, selective=True, rotating=False)
     net = MCSDBackbone(config, 1)
     cell = net.cells[0]
-    rate = torch.zeros(1, 8)
-    torch.testing.assert_close(cell._slope_weights(rate)[0][0], cell._slope_weights(None)[0])
+    constants = cell.constants()
+    keep, _ = selective_weights(torch.zeros(8), constants.slope_rate)
+    torch.testing.assert_close(keep, torch.exp(-constants.slope_rate))
 
 
 def test_a_memory_that_holds_keeps_full_precision_in_float32():
@@ -169,7 +299,7 @@ def test_a_memory_that_holds_keeps_full_precision_in_float32():
     rate = torch.linspace(-30.0, 3.0, 200)[:, None].expand(-1, 8)
     slope = cell.log_slope.double().exp().repeat_interleave(2)
     exact = torch.nn.functional.softplus(rate.double()) * slope / math.log(2)
-    keep, fresh = cell._slope_weights(rate)
+    keep, fresh = selective_weights(rate, cell.constants().slope_rate)
     torch.testing.assert_close(fresh.double(), -torch.expm1(-exact), rtol=1e-5, atol=0)
     torch.testing.assert_close(keep.double(), torch.exp(-exact), rtol=1e-5, atol=0)
 

@@ -44,7 +44,7 @@ def make(tokens="sum", backbone="mcsd", head="binned", **kwargs) -> Policy:
 @pytest.mark.parametrize(
     ("tokens", "listens"), [("sum", False), ("per_entry", False), ("sum", True), ("per_entry", True)]
 )
-@pytest.mark.parametrize("backbone", ["mcsd", "gru", "lstm", "none"])
+@pytest.mark.parametrize("backbone", ["mcsd", "gru", "lstm", "transformer", "ssm", "mingru", "none"])
 def test_scan_equals_step_for_every_kind_of_observation(tokens, listens, backbone):
     policy = make(tokens, backbone, listens=listens).double()
     obs = {k: v.double() if v.dtype == torch.float32 else v for k, v in observations(3, 12).items()}

@@ -1,4 +1,4 @@
-"""The peers MCSD is compared with, behind the same interface: GRU, LSTM and no memory at all."""
+"""GRU and LSTM, as torch has them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-
-from mcsd_agent.backbone import GatedMLP
 
 
 class RecurrentControl(nn.Module):
@@ -47,29 +45,7 @@ class RecurrentControl(nn.Module):
         layer_first = state.transpose(0, 1).contiguous()
         if not self.is_lstm:
             ys, h = self.rnn(xs, layer_first)
-            return ys, h.transpose(0, 1)
+            return ys, h.transpose(0, 1).to(state.dtype)
         h, c = layer_first[..., : self.width].contiguous(), layer_first[..., self.width :].contiguous()
         ys, (h, c) = self.rnn(xs, (h, c))
-        return ys, torch.cat([h, c], -1).transpose(0, 1)
-
-
-class MemorylessControl(nn.Module):
-    """Gated MLP layers and a state of one unused zero: what can be done from the current tick alone."""
-
-    state_size = 1
-
-    def __init__(self, width: int, layers: int, expansion: int = 2) -> None:
-        super().__init__()
-        self.layers = layers
-        self.mlps = nn.ModuleList(GatedMLP(width, expansion, 1.0) for _ in range(layers))
-        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(layers + 1))
-
-    def step(self, x: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One token; see `backbone.Backbone`."""
-        for norm, mlp in zip(self.norms[:-1], self.mlps, strict=True):
-            x = x + mlp(norm(x))
-        return self.norms[-1](x), state * 0.0
-
-    def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """A whole sequence; see `backbone.Backbone`."""
-        return self.step(xs, state)
+        return ys, torch.cat([h, c], -1).transpose(0, 1).to(state.dtype)  # autocast may have narrowed it
