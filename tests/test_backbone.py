@@ -321,3 +321,19 @@ def test_impossible_sizes_are_refused_with_the_value(changes, words):
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'extended'"):
         MCSDConfig.preset("extendd")
+
+
+@pytest.mark.parametrize("name", ["paper", "extended", "conv"])
+def test_gradients_equal_finite_differences(name):
+    net = make(name)
+    xs, state, starts = inputs(net, 5, batch=1, start_rate=0.3)
+
+    def function(xs, state, *parameters):
+        return torch.func.functional_call(
+            net.cells[0], dict(zip(dict(net.cells[0].named_parameters()), parameters, strict=True)), (xs, state)
+        )
+
+    cell = net.cells[0]
+    cell.forward = lambda xs, state: cell.scan(xs, state, starts)
+    leaves = [x.detach().requires_grad_() for x in (xs, state[:, 0], *cell.parameters())]
+    assert torch.autograd.gradcheck(function, leaves)
