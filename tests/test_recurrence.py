@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsd_agent.recurrence import chunked_recurrence, sequential_recurrence
+from mcsd_agent.recurrence import chunked_recurrence, linear_recurrence, sequential_recurrence
 
 LENGTHS = [1, 2, 63, 64, 65, 100, 1000]
 
@@ -75,3 +75,16 @@ def test_second_derivatives_are_refused():
     a, b, h0 = (x.requires_grad_() for x in problem(5, torch.float64))
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(chunked_recurrence(a, b, h0).sum(), b, create_graph=True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+def test_the_entry_for_models_equals_the_sequential_form_on_every_device(dtype, device):
+    inputs = problem(100, dtype)
+    expected = value_and_gradients(sequential_recurrence, inputs)
+    leaves = [x.to(device).requires_grad_() for x in inputs]
+    h = linear_recurrence(*leaves)
+    weight = torch.randn(h.shape, dtype=dtype, generator=torch.Generator().manual_seed(1)).to(device)
+    (h * weight).sum().abs().backward()
+    for x, y in zip([h.detach(), *(x.grad for x in leaves)], expected, strict=True):
+        torch.testing.assert_close(x.cpu(), y, rtol=0, atol=2e-4)

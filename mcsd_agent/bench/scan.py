@@ -95,8 +95,9 @@ def run_scan_benchmark(
 ) -> dict[str, Any]:
     """`{"rows": [...], "device": ...}`, one row per model and length, and per model with episode starts.
 
-    Keys of a row: model, T, B, D (the model's own width), params, tokens_per_s, peak_bytes, ratio_to_gemm_floor,
-    ratio_to_bandwidth_floor (null but for MCSD on CUDA), starts_every (null without episode starts), seconds (median
+    Keys of a row: model, T, B, D (the model's own width), params, tokens_per_s, peak_bytes; ratio_to_gemm_floor, which
+    takes the fastest routine for each product, and ratio_to_torch_mm, which takes `torch.mm` for all;
+    ratio_to_bandwidth_floor (null but for MCSD on CUDA); starts_every (null without episode starts), seconds (median
     of a pass), passes, gemm_seconds, layers, dtype, and for MCSD on CUDA mix_forward_bandwidth and
     mix_backward_bandwidth, as shares of the copy bandwidth. `memory=False` leaves peak_bytes null, `starts=False`
     leaves out the rows with episode starts. On a CPU one thread is used.
@@ -154,22 +155,26 @@ def _measure_together(
     for one in group:
         peaks.append(peak_bytes(one) if memory else None)
         progress(f"{one} memory")
-    passes, products, times, floors = [], [], [], []
+    passes, products, times, floors, plain = [], [], [], [], []
     for one in group:
         passes.append(Pass(one))
         products.append(Products.of(passes[-1]))  # runs it, which is also the warm-up
         first = passes[-1].seconds()
         times.append([first])
         floors.append([products[-1].seconds()])
+        plain.append([products[-1].torch_seconds()])
         progress(f"{one} {first:.3g} s")
     for _ in range(repeats - 1):
-        for one, run_pass, product, seconds, floor in zip(group, passes, products, times, floors, strict=True):
+        for one, run_pass, product, seconds, floor, mm in zip(
+            group, passes, products, times, floors, plain, strict=True
+        ):
             if seconds[0] < _PATIENCE:
                 seconds.append(run_pass.seconds())
                 floor.append(product.seconds())
+                mm.append(product.torch_seconds())
             progress(f"{one} {seconds[-1]:.3g} s")
     rows = []
-    for one, run_pass, seconds, floor, peak in zip(group, passes, times, floors, peaks, strict=True):
+    for one, run_pass, seconds, floor, mm, peak in zip(group, passes, times, floors, plain, peaks, strict=True):
         median, gemm = statistics.median(seconds), statistics.median(floor)
         row = {
             "model": one.model,
@@ -185,6 +190,7 @@ def _measure_together(
             "seconds": median,
             "passes": len(seconds),
             "gemm_seconds": gemm,
+            "ratio_to_torch_mm": median / statistics.median(mm),
             "layers": one.layers,
             "dtype": one.dtype,
         }
@@ -198,7 +204,19 @@ def _measure_together(
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table."""
-    header = ["model", "T", "B", "D", "params", "tokens/s", "peak MB", "over gemm", "over bandwidth", "starts every"]
+    header = [
+        "model",
+        "T",
+        "B",
+        "D",
+        "params",
+        "tokens/s",
+        "peak MB",
+        "over gemm",
+        "over torch.mm",
+        "over bandwidth",
+        "starts every",
+    ]
 
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
@@ -215,6 +233,7 @@ def describe(rows: Sequence[dict[str, Any]]) -> str:
                 number(row["tokens_per_s"], ".4g"),
                 number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e6, ".1f"),
                 number(row["ratio_to_gemm_floor"], ".2f"),
+                number(row["ratio_to_torch_mm"], ".2f"),
                 number(row["ratio_to_bandwidth_floor"], ".2f"),
                 number(row["starts_every"], "d"),
             ]

@@ -43,6 +43,7 @@ class Products:
     def __init__(self, products: list[Product], device: torch.device) -> None:
         self.products, self.device = products, device
         self._fastest: list[Callable[[], object]] | None = None
+        self._plain: list[Callable[[], object]] = []
 
     @classmethod
     def of(cls, run: Pass) -> Products:
@@ -64,6 +65,13 @@ class Products:
             self._fastest = self._choose()
         kernels = self._fastest
         return seconds(lambda: [kernel() for kernel in kernels], self.device)
+
+    def torch_seconds(self) -> float:
+        """The same by `torch.mm` and `torch.bmm` alone, which on some CPUs are far from the fastest."""
+        if not self._plain:
+            pool = _Pool(self.device)
+            self._plain = [_kernels(product, pool)[0] for product in self.products]
+        return seconds(lambda: [kernel() for kernel in self._plain], self.device)
 
     def _choose(self) -> list[Callable[[], object]]:
         """A function per product; the same products share theirs."""

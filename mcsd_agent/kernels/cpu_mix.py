@@ -36,19 +36,19 @@ def mix_forward(
     begins, z = _starts(starts, batch, time), _normaliser(normaliser, batch)
     out, end, kept = gated.numpy(), final.numpy(), saved.numpy()
     slope, decay = _slope_constants(constants), _decay_constants(constants)
-    weight = constants.norm_weight.numpy()
+    weight, channel = constants.norm_weight.numpy(), cpu_sections.channel_argument(width // channels)
 
     def run(rows: slice, _: int) -> None:
         a, b, c = p[rows], begins[rows], s[rows]
         results = out[rows], end[rows], kept[rows]
         if selective:
-            cpu_sections.selective_forward(a, b, c, *slope, weight, channels, *results)
+            cpu_sections.selective_forward(a, b, c, *slope, weight, channel, *results)
         else:
-            cpu_sections.fixed_forward(a, b, c, *slope, z[rows], weight, channels, 0, *results)
+            cpu_sections.fixed_forward(a, b, c, *slope, z[rows], weight, channel, 0, *results)
         if rotating:
-            cpu_sections.rotating_forward(a, b, c, *decay, weight, channels, *results)
+            cpu_sections.rotating_forward(a, b, c, *decay, weight, channel, *results)
         else:
-            cpu_sections.fixed_forward(a, b, c, *decay, _NO_NORMALISER, weight, channels, 1, *results)
+            cpu_sections.fixed_forward(a, b, c, *decay, _NO_NORMALISER, weight, channel, 1, *results)
 
     over_batch(run, batch, projected.numel())
     return gated, final, saved
@@ -81,7 +81,7 @@ def mix_backward(
     gg, gf, kept = grad_gated.numpy(), grad_final.numpy(), saved.numpy()
     gp, gs, gz = grad_projected.numpy(), grad_state.numpy(), _normaliser(grad_normaliser, batch)
     slope, decay = _slope_constants(constants), _decay_constants(constants)
-    weight = constants.norm_weight.numpy()
+    weight, channel = constants.norm_weight.numpy(), cpu_sections.channel_argument(grad_final.shape[1] // 2 // channels)
     # One buffer a thread: sums over the batch then come out alike on every run.
     sums = {
         name: value.new_zeros(pieces_at_most(batch), *value.shape)
@@ -95,18 +95,18 @@ def mix_backward(
         last = kept[rows], gp[rows], gs[rows]
         if selective:
             cpu_sections.selective_backward(
-                *first, *slope, weight, channels, *last, grads["rate_bias"], grads["norm_weight"]
+                *first, *slope, weight, channel, *last, grads["rate_bias"], grads["norm_weight"]
             )
         else:
             cpu_sections.fixed_backward(
-                *first, *slope, z[rows], weight, channels, 0, *last, gz[rows], grads["norm_weight"]
+                *first, *slope, z[rows], weight, channel, 0, *last, gz[rows], grads["norm_weight"]
             )
         if rotating:
             cpu_sections.rotating_backward(
                 *first,
                 *decay,
                 weight,
-                channels,
+                channel,
                 *last,
                 grads["decay_rate"],
                 grads["angle"],
@@ -115,7 +115,7 @@ def mix_backward(
             )
         else:
             cpu_sections.fixed_backward(
-                *first, *decay, _NO_NORMALISER, weight, channels, 1, *last, _NO_NORMALISER, grads["norm_weight"]
+                *first, *decay, _NO_NORMALISER, weight, channel, 1, *last, _NO_NORMALISER, grads["norm_weight"]
             )
 
     over_batch(run, batch, projected.numel())

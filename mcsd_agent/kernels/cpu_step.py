@@ -49,7 +49,7 @@ class PackedStep:
     def __call__(self, x: Tensor, state: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
         """`(batch, width)`, `(batch, layers, size)`, `(batch,)` to output and next state."""
         batch, width = x.shape
-        epsilon = np.float32(1e-6)
+        epsilon, channel = np.float32(1e-6), cpu_sections.channel_argument(self._config.channel_width)
         inverse = np.empty(batch, np.float32)
         begins = np.zeros((batch, 1), np.bool_) if starts is None else starts.bool().view(batch, 1).numpy()
         before = state.transpose(0, 1).contiguous()
@@ -62,7 +62,7 @@ class PackedStep:
         for i, (project, output, mlp, arrays) in enumerate(self._layers):
             p = project(normed).numpy()[:, None]
             cpu_sections.extended_step(
-                p, begins, before[i].numpy(), *arrays, self._config.channels, g[:, None], after[i].numpy(), scratch
+                p, begins, before[i].numpy(), *arrays, channel, g[:, None], after[i].numpy(), scratch
             )
             stream = _add(stream, linear(gated, output), self._norms[2 * i + 1], epsilon, n, inverse)
             h = mlp.inward(normed)
