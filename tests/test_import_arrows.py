@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "stable_baselines3", "gymnasium"}
+HEAVY = {"torch", "stable_baselines3", "gymnasium", "numba", "triton"}
 
 
 def loaded_by(module: str) -> set[str]:
