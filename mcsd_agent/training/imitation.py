@@ -88,7 +88,7 @@ def train_by_imitation(
 ) -> Policy:
     """Fit `policy` in place to the labels of `episodes`; returns the averaged policy, to be used and exported.
 
-    CPU-seconds count this process, DAgger roll-outs in it included.
+    CPU-seconds count this process, DAgger roll-outs in it included, and not what is compiled once per machine.
     """
     if not episodes:
         raise UserError("there are no demonstrations to imitate; record some first")
@@ -100,6 +100,7 @@ def train_by_imitation(
     optimisers = make_optimisers(policy, config)
     rounds = config.dagger_rounds if dagger is not None else 0
     pending = [config.dagger_until * (i + 1) / rounds for i in range(rounds)][::-1]
+    compile_kernels(policy)
     start, losses, dagger_success = time.process_time(), [], None
     training_seconds, update, fraction = 0.0, 0, 0.0
     while fraction < 1.0:
@@ -149,6 +150,18 @@ def train_by_imitation(
             dagger_success = None
     policy.load_state_dict(average.state_dict())
     return average
+
+
+def compile_kernels(policy: Policy) -> None:
+    """Have the backbone's kernels compiled, which takes half a minute the first time and nothing after that."""
+    for backbone in (policy.listener, policy.backbone):
+        if backbone is not None:
+            zeros = policy.initial_state().new_zeros
+            xs, state = zeros(1, 2, policy.config.width), zeros(1, backbone.layers, backbone.state_size)
+            backbone.scan(xs, state)[0].sum().backward()
+            with torch.no_grad():
+                backbone.step(xs[:, 0], state)
+    policy.zero_grad(set_to_none=True)
 
 
 def make_optimisers(policy: Policy, config: ImitationConfig) -> list[torch.optim.Optimizer]:
