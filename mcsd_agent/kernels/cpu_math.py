@@ -12,8 +12,19 @@ from numba import njit
 
 #: LLVM may fuse and reorder, but not assume that nothing is NaN or infinite.
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
+
+
+def _can_cache() -> bool:
+    """Whether there is a place for compiled code: beside the source or in the user's cache folder."""
+    try:
+        njit(cache=True)(_can_cache)
+    except RuntimeError:  # Numba: "no locator available"; then every process compiles for itself
+        return False
+    return True
+
+
 #: Division as in NumPy: the check for zero that Python's rules ask for would keep loops from vectorising.
-COMPILE: Any = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "cache": True}
+COMPILE: Any = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "cache": _can_cache()}
 
 _F = np.float32
 _LOG2_E = _F(1.4426950408889634)
