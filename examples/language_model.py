@@ -296,9 +296,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check(options: argparse.Namespace) -> None:
+    """Refuse numbers that cannot train anything."""
+    for name in ("tokens", "context", "batch", "lr", "judged", "sample", "seeds", "tune_tokens", "lrs"):
+        value = getattr(options, name)
+        for number in value if isinstance(value, list) else [value]:
+            if not 0 < number < float("inf"):
+                raise UserError(f"--{name.replace('_', '-')} {number} must be a positive number")
+    if options.device.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device {options.device} must be cpu or cuda")
+
+
 def main() -> None:
     """Train, judge, write."""
     options = arguments()
+    check(options)
     if options.device == "cpu":
         torch.set_num_threads(1)
     elif not torch.cuda.is_available():

@@ -6,7 +6,7 @@ waits for the device, and results do not depend on the order in which programs r
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,33 +14,10 @@ from torch import Tensor
 from mcsd_agent.kernels.cuda_chain import empty_words
 from mcsd_agent.kernels.cuda_real_section import real_backward, real_forward
 from mcsd_agent.kernels.cuda_rotating_section import rotating_backward, rotating_forward
+from mcsd_agent.mixing import Constants, Gradients
 
 #: What `projected` may be; arithmetic is in float32.
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-class Constants(Protocol):
-    """Vectors of float32 that do not depend on the token, as in `mcsd_agent.mixing`."""
-
-    slope_rate: Tensor  # (D,)
-    rate_bias: Tensor | None  # (D,), selective only
-    decay_rate: Tensor  # (D/2,) rotating, else (D,)
-    angle: Tensor | None  # (D/2,), rotating only
-    decay_scale: Tensor  # as decay_rate
-    norm_weight: Tensor  # (2D,)
-
-
-class Gradients(NamedTuple):
-    """What `mix_backward` returns; None where the section has no such input."""
-
-    projected: Tensor
-    state: Tensor
-    normaliser: Tensor | None
-    rate_bias: Tensor | None
-    decay_rate: Tensor | None
-    angle: Tensor | None
-    decay_scale: Tensor | None
-    norm_weight: Tensor
 
 
 class Tile(NamedTuple):
