@@ -160,9 +160,9 @@ def mix_sequence(
     """As `mix_reference`, which it calls where no kernel takes the inputs. The result has the dtype of `projected`."""
     from mcsd_agent.kernels import operators
 
-    precise = projected.to(state.dtype)
     if operators.fused(projected):
         return operators.mix(projected, state, starts, normaliser, constants, channels)
+    precise = projected.to(state.dtype)
     if operators.fused(precise):
         gated, final = operators.mix(precise, state, starts, normaliser, constants, channels)
     else:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mcsd_agent.bench.scan_models import CHANNELS, Pass, Task, random, seconds
-from mcsd_agent.mixing import Constants, mix_sequence
+from mcsd_agent.bench.scan_models import CHANNELS, Pass, Task, random, replay, seconds
+from mcsd_agent.mixing import Constants
 
 _COPY_BYTES = 2**30
 
@@ -167,34 +167,36 @@ class MixFloor:
         shape = task.batch, task.length
         self.device, self.reads, self.writes = device, (5 if selective else 4) * width, 2 * width
         self.token_bytes = task.batch * task.length * torch.empty(0, dtype=dtype).element_size()
-        self.projected = random(*shape, self.reads, device=device, dtype=dtype).requires_grad_()
-        self.state = torch.zeros(task.batch, 2 * width, device=device, requires_grad=True)
+        projected = random(*shape, self.reads, device=device, dtype=dtype)
+        state = torch.zeros(task.batch, 2 * width, device=device)
         features = width // 2 if selective else width
         rates = torch.logspace(-3, -0.5, features, device=device)
-        self.constants = Constants(
+        constants = Constants(
             slope_rate=torch.logspace(-2.4, -0.3, width, device=device),
-            rate_bias=torch.zeros(width, device=device, requires_grad=True) if selective else None,
-            decay_rate=rates.clone().requires_grad_(selective),
-            angle=torch.linspace(0.01, 3.0, features, device=device, requires_grad=True) if selective else None,
-            decay_scale=torch.sqrt(-torch.expm1(-2 * rates)).requires_grad_(selective),
-            norm_weight=torch.ones(2 * width, device=device, requires_grad=True),
+            rate_bias=torch.zeros(width, device=device) if selective else None,
+            decay_rate=rates,
+            angle=torch.linspace(0.01, 3.0, features, device=device) if selective else None,
+            decay_scale=torch.sqrt(-torch.expm1(-2 * rates)),
+            norm_weight=torch.ones(2 * width, device=device),
         )
-        self.normaliser = None if selective else 1.0 + torch.rand(*shape, CHANNELS, device=device)
+        normaliser = None if selective else 1.0 + torch.rand(*shape, CHANNELS, device=device)
+        self.inputs = state, projected, None, normaliser, *constants, CHANNELS
 
+    @torch.no_grad()
     def measure(self, repeats: int) -> dict[str, float]:
-        """Keys of a row: the ratio of both directions to the floor, and each one's share of the bandwidth."""
-        outputs = self._forward()
-        wanted = [x for x in (self.projected, self.state, *self.constants) if x is not None and x.requires_grad]
-        gradients = [torch.randn_like(x) for x in outputs]
+        """Keys of a row: the ratio of both directions to the floor, and each one's share of the bandwidth.
 
-        def backward() -> object:
-            return torch.autograd.grad(outputs, wanted, gradients, retain_graph=True)
-
+        Each direction is one CUDA graph: its kernels alone, with the buffers they fill, and no time between them.
+        """
+        gated, final, saved = self._forward()
+        gradients = torch.randn_like(gated), torch.randn_like(final)
         source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=self.device)
         target = torch.empty_like(source)
-        functions: list[Callable[[], object]] = [self._forward, backward, lambda: target.copy_(source)]
-        for function in functions:
-            function()
+        functions = [
+            replay(self._forward),
+            replay(lambda: torch.ops.mcsd.mix_backward(*gradients, saved, *self.inputs)),
+            lambda: target.copy_(source),
+        ]
         times: list[list[float]] = [[] for _ in functions]
         for _ in range(repeats):
             for function, found in zip(functions, times, strict=True):
@@ -210,5 +212,5 @@ class MixFloor:
             "copy_bytes_per_s": bandwidth,
         }
 
-    def _forward(self) -> tuple[Tensor, Tensor]:
-        return mix_sequence(self.projected, self.state, None, self.normaliser, self.constants, CHANNELS)
+    def _forward(self) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.ops.mcsd.mix_forward(*self.inputs)

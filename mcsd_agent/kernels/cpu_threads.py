@@ -19,7 +19,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def over_batch(function: Callable[[slice, int], None], batch: int, numbers: int) -> None:
     """Call `function(rows, piece)` for slices that cover `batch`; `numbers` is how many the work goes through."""
-    pieces = max(1, min(torch.get_num_threads(), batch, numbers // _WORTH_A_THREAD))
+    pieces = pieces_for(batch, numbers)
     if pieces == 1:
         function(slice(0, batch), 0)
         return
@@ -27,6 +27,11 @@ def over_batch(function: Callable[[slice, int], None], batch: int, numbers: int)
     tasks = [_pool(pieces).submit(function, slice(bounds[i], bounds[i + 1]), i) for i in range(pieces)]
     for task in tasks:
         task.result()
+
+
+def pieces_for(batch: int, numbers: int) -> int:
+    """Into how many pieces `over_batch` splits."""
+    return max(1, min(torch.get_num_threads(), batch, numbers // _WORTH_A_THREAD))
 
 
 def pieces_at_most(batch: int) -> int:

@@ -23,11 +23,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: Arguments by whose value no kernel is compiled anew; the strides of long rows are not among them, for alignment.
-SIZES = (
-    "batch", "time", "places", "marks", "groups", "plane",
-    "starts_batch", "starts_time", "normaliser_batch", "normaliser_time",
-)  # fmt: skip
+#: Arguments by whose value no kernel is compiled anew.
+SIZES = ("batch", "time", "places", "marks", "groups", "plane")
 
 #: The bits of a NaN, as an int32.
 EMPTY = -1

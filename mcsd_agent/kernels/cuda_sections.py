@@ -1,17 +1,23 @@
-"""The fused sections of a cell on CUDA: `mix_forward` and `mix_backward`, two Triton launches each.
+"""The fused sections of a cell on CUDA: `mix_forward` and `mix_backward`, one Triton launch each.
 
-The launches read disjoint columns of the projections and write disjoint columns of shared results. Nothing here
-waits for the device, and results do not depend on the order in which programs run.
+A launch computes both sections, whose programs alternate: what one section waits for, memory or the state of the
+chunk before, the other one's arithmetic hides. They read disjoint columns of the projections and write disjoint
+columns of shared results. Nothing here waits for the device, and results do not depend on the order in which
+programs run.
 """
+
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from mcsd_agent.kernels.cuda_chain import empty_words
+from mcsd_agent.kernels.cuda_chain import SIZES, empty_words, take_ticket
 from mcsd_agent.kernels.cuda_real_section import real_backward, real_forward
 from mcsd_agent.kernels.cuda_rotating_section import rotating_backward, rotating_forward
 from mcsd_agent.mixing import Constants, Gradients
@@ -21,7 +27,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Tile(NamedTuple):
-    """A program's share: `segments * run` tokens of `group` channels of `block` (padded) features or pairs."""
+    """A program's share: `segments * run` tokens of `group` channels of `block` (padded) features."""
 
     group: int
     block: int
@@ -35,107 +41,159 @@ class Tile(NamedTuple):
 # Chosen by measurement, not searched for at run time: a search would cost every process and every new shape seconds,
 # and make the order of summation, hence the last bits of a gradient, depend on what else the device was doing.
 _FEATURES = 64  # of a row: 128 bytes of bfloat16; a warp holds a row
-_PAIRS = 32
 _SEGMENTS = 4
-_RUN = {"real_forward": 16, "real_backward": 8, "rotating_forward": 16, "rotating_backward": 8}
-_REGISTERS = {"real_forward": 128, "real_backward": 168, "rotating_forward": 128, "rotating_backward": 168}
+_RUN = {"forward": 16, "backward": 8}
+_REGISTERS = {"forward": 128, "backward": 128}
 _LONG = 128  # chunks from which on the chain of states is the limit, not memory
+
+
+@triton.jit(do_not_specialize=SIZES)
+def forward_kernel(
+    projected, state, starts, normaliser, slope_rate, rate_bias, decay_rate, angle, decay_scale, norm_weight,
+    gated, final, saved, ends, maps, tickets, batch, time, places, groups, marks, plane,
+    WIDTH: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr, SELECTIVE: tl.constexpr,
+    ROTATING: tl.constexpr, NORMALISED: tl.constexpr, STARTS: tl.constexpr, SEGMENTS: tl.constexpr, RUN: tl.constexpr,
+    REACH: tl.constexpr, EVEN: tl.constexpr, MARK: tl.constexpr,
+):  # fmt: skip
+    """One chunk of one section; `ends` and `maps` as in `cuda_chain`, those of the decay section second.
+
+    Rows of all tensors are packed. `saved` receives `marks` states of every sequence: those before every `MARK`-th
+    token. `EVEN` says that chunks divide the time.
+    """
+    BRANCHES: tl.constexpr = 5 if SELECTIVE else 4
+    CHANNEL: tl.constexpr = WIDTH // CHANNELS
+    both, sequence, place = take_ticket(tickets, 2 * groups, batch)
+    decay, group = both % 2, both // 2
+    sequence = sequence.to(tl.int64)
+    words = decay.to(tl.int64) * batch * places * WIDTH
+    states = decay.to(tl.int64) * batch * marks * WIDTH
+    if decay == 0:
+        real_forward(
+            projected, state, starts, normaliser, slope_rate, rate_bias, norm_weight, norm_weight, gated, final,
+            saved + states, ends + words, maps + words, group, sequence, place, time, places, marks, plane,
+            0, WIDTH, BRANCHES, CHANNELS, CHANNEL, GROUP, BLOCK, SELECTIVE, False, NORMALISED, STARTS,
+            SEGMENTS, RUN, REACH, EVEN, MARK,
+        )  # fmt: skip
+    else:
+        if ROTATING:
+            rotating_forward(
+                projected, state, starts, decay_rate, angle, decay_scale, norm_weight, gated, final,
+                saved + states, ends + words, maps + words, group, sequence, place, time, places, marks, plane,
+                WIDTH, BRANCHES, CHANNEL // 2, GROUP, BLOCK // 2, STARTS, SEGMENTS, RUN, REACH, EVEN, MARK,
+            )  # fmt: skip
+        else:
+            real_forward(
+                projected, state, starts, normaliser, decay_rate, norm_weight, decay_scale, norm_weight, gated, final,
+                saved + states, ends + words, maps + words, group, sequence, place, time, places, marks, plane,
+                1, WIDTH, BRANCHES, CHANNELS, CHANNEL, GROUP, BLOCK, False, True, False, STARTS,
+                SEGMENTS, RUN, REACH, EVEN, MARK,
+            )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=SIZES)
+def backward_kernel(
+    grad_gated, grad_final, projected, starts, normaliser, slope_rate, rate_bias, decay_rate, angle, decay_scale,
+    norm_weight, saved, grad_projected, grad_state, grad_normaliser, partial, ends, maps, tickets,
+    batch, time, places, groups, marks, plane,
+    WIDTH: tl.constexpr, CHANNELS: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr, SELECTIVE: tl.constexpr,
+    ROTATING: tl.constexpr, NORMALISED: tl.constexpr, STARTS: tl.constexpr, SEGMENTS: tl.constexpr, RUN: tl.constexpr,
+    REACH: tl.constexpr, EVEN: tl.constexpr, PARTIAL: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one chunk of one section of `forward_kernel`.
+
+    A chunk has a row of `PARTIAL` numbers in `partial` for its part of the sums: norm_weight (2 WIDTH), rate_bias
+    (WIDTH, if selective), -log γ, θ and the scale (WIDTH / 2 each, if rotating).
+    """
+    BRANCHES: tl.constexpr = 5 if SELECTIVE else 4
+    CHANNEL: tl.constexpr = WIDTH // CHANNELS
+    both, sequence, place = take_ticket(tickets, 2 * groups, batch)
+    decay, group = both % 2, both // 2
+    sequence = sequence.to(tl.int64)
+    words = decay.to(tl.int64) * batch * places * WIDTH
+    states = decay.to(tl.int64) * batch * marks * WIDTH
+    sums = partial + (sequence * places + (places - 1 - place)) * PARTIAL
+    if decay == 0:
+        real_backward(
+            grad_gated, grad_final, projected, starts, normaliser, slope_rate, rate_bias, norm_weight, norm_weight,
+            saved + states, grad_projected, grad_state, grad_normaliser, sums, ends + words, maps + words,
+            group, sequence, place, time, places, marks, plane,
+            0, WIDTH, BRANCHES, CHANNELS, CHANNEL, GROUP, BLOCK, SELECTIVE, False, NORMALISED, STARTS,
+            SEGMENTS, RUN, REACH, EVEN,
+        )  # fmt: skip
+    else:
+        if ROTATING:
+            rotating_backward(
+                grad_gated, grad_final, projected, starts, decay_rate, angle, decay_scale, norm_weight,
+                saved + states, grad_projected, grad_state, sums, ends + words, maps + words,
+                group, sequence, place, time, places, marks, plane,
+                WIDTH, BRANCHES, (BRANCHES - 2) * WIDTH, CHANNEL // 2, GROUP, BLOCK // 2, STARTS,
+                SEGMENTS, RUN, REACH, EVEN,
+            )  # fmt: skip
+        else:
+            real_backward(
+                grad_gated, grad_final, projected, starts, normaliser, decay_rate, norm_weight, decay_scale,
+                norm_weight, saved + states, grad_projected, grad_state, grad_normaliser, sums, ends + words,
+                maps + words, group, sequence, place, time, places, marks, plane,
+                1, WIDTH, BRANCHES, CHANNELS, CHANNEL, GROUP, BLOCK, False, True, False, STARTS,
+                SEGMENTS, RUN, REACH, EVEN,
+            )  # fmt: skip
 
 
 def _next_power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def tile(kernel: str, channels: int, channel_width: int, time: int) -> Tile:
-    """Launch parameters of a kernel by sizes alone; `channel_width` counts pairs where features come in pairs."""
+def tile(direction: str, channels: int, channel_width: int, time: int) -> Tile:
+    """Launch parameters of the forward or backward kernel by sizes alone."""
     block = _next_power(channel_width)
-    features = _PAIRS if kernel.startswith("rotating") else _FEATURES
-    group = min(max(1, features // block), _next_power(channels))
-    segments, run = _SEGMENTS, _RUN[kernel]
-    least = max(_RUN.values()) // run  # a chunk of any kernel begins where a run of any other does
-    while group * block * segments > features * _SEGMENTS and segments > least:  # wide channels: fewer tokens
+    group = min(max(1, _FEATURES // block), _next_power(channels))
+    segments, run = _SEGMENTS, _RUN[direction]
+    while group * block * segments > _FEATURES * _SEGMENTS and segments > 1:  # wide channels: fewer tokens
         segments //= 2
-    while segments * run > _next_power(time) and segments > least:  # short sequences
+    while segments * run > _next_power(time) and segments > 1:  # short sequences
         segments //= 2
     reach = 4 if time > _LONG * segments * run else 0
-    warps = max(1, min(8, group * block * segments // features))
-    return Tile(group, block, segments, run, reach, warps, _REGISTERS[kernel])
+    warps = max(1, min(8, group * block * segments // _FEATURES))
+    return Tile(group, block, segments, run, reach, warps, _REGISTERS[direction])
 
 
-def _bytes(starts: Tensor | None, stand_in: Tensor) -> tuple[Tensor, int, int]:
-    """The starts as bytes with their strides; any tensor where there are none."""
-    if starts is None:
-        return stand_in, 0, 0
-    starts = starts.view(torch.uint8) if starts.dtype == torch.bool else starts.to(torch.uint8)
-    return starts, starts.stride(0), starts.stride(1)
+class _Plan:
+    """How a pass over `projected` is cut into chunks."""
 
+    def __init__(self, direction: str, batch: int, time: int, width: int, channels: int) -> None:
+        self.tile = t = tile(direction, channels, width // channels, time)
+        self.batch, self.time, self.width, self.channels = batch, time, width, channels
+        self.tokens = t.segments * t.run
+        self.places = -(-time // self.tokens)  # chunks of a sequence
+        self.groups = -(-channels // t.group)
+        self.mark = tile("backward", channels, width // channels, time).run
+        self.marks = -(-time // self.mark)  # saved states of a sequence: one before each of its runs backward
 
-def _packed(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _normaliser(normaliser: Tensor | None, stand_in: Tensor) -> tuple[Tensor, int, int]:
-    if normaliser is None:
-        return stand_in, 0, 0
-    normaliser = _packed(normaliser)
-    return normaliser, normaliser.stride(0), normaliser.stride(1)
-
-
-class _Section:
-    """One section of one pass, ready to be launched."""
-
-    def __init__(self, kernel: Any, decay: bool, projected: Tensor, width: int, channels: int) -> None:
-        self.kernel, self.decay, self.width = kernel, decay, width
-        self.rotating = kernel in (rotating_forward, rotating_backward)
-        self.batch, self.time = projected.shape[0], int(projected.shape[1])
-        self.channel_width = width // channels // (2 if self.rotating else 1)
-        self.tile = tile(kernel.fn.__name__, channels, self.channel_width, self.time)
-        self.tokens = self.tile.segments * self.tile.run
-        self.places = -(-self.time // self.tokens)
-        self.groups = -(-channels // self.tile.group)
-        self.words = self.batch * self.places * width  # the states at the ends of the chunks
-
-    def launch(self, *arguments: Any, ends: Tensor, ticket: Tensor, layout: tuple[int, ...], **options: Any) -> None:
-        t = self.tile
-        maps, plane = ends, 0
-        if t.reach:
-            maps, plane = empty_words(2 * self.words, device=ends.device), self.words
-        if self.rotating:
-            options |= {"HALF": self.channel_width, "HALF_BLOCK": t.block}
-        else:
-            options |= {"CHANNEL_WIDTH": self.channel_width, "CHANNEL_BLOCK": t.block, "SECTION": int(self.decay)}
-        self.kernel[(self.groups * self.batch * self.places,)](
-            *arguments, ends, maps, ticket, self.batch, self.time, self.places, self.groups, *layout, plane,
-            WIDTH=self.width, GROUP=t.group, SEGMENTS=t.segments, RUN=t.run, REACH=t.reach,
-            EVEN=self.time % self.tokens == 0, num_warps=t.warps, maxnreg=t.registers, **options,
+    def launch(self, kernel: Any, *arguments: Tensor | None, device: torch.device, **options: Any) -> None:
+        t, words = self.tile, 2 * self.batch * self.places * self.width
+        ends = empty_words(words + 1, device=device)  # and the counter of tickets
+        maps, plane = (empty_words(2 * words, device=device), words) if t.reach else (ends, 0)
+        kernel[(2 * self.groups * self.batch * self.places,)](
+            *arguments, ends, maps, ends[words:], self.batch, self.time, self.places, self.groups, self.marks, plane,
+            WIDTH=self.width, CHANNELS=self.channels, GROUP=t.group, BLOCK=t.block, SEGMENTS=t.segments, RUN=t.run,
+            REACH=t.reach, EVEN=self.time % self.tokens == 0, num_warps=t.warps, maxnreg=t.registers, **options,
         )  # fmt: skip
-
-
-def _sections(
-    backward: bool, projected: Tensor, width: int, channels: int, rotating: bool
-) -> tuple[_Section, _Section]:
-    real, turning = (real_backward, rotating_backward) if backward else (real_forward, rotating_forward)
-    decay = turning if rotating else real
-    return _Section(real, False, projected, width, channels), _Section(decay, True, projected, width, channels)
-
-
-def _marks(
-    slope: _Section, decay: _Section, projected: Tensor, width: int, channels: int, rotating: bool
-) -> list[tuple[int, int]]:
-    """For each section of the forward pass: how many states it saves per sequence, and every how many tokens."""
-    marks = []
-    for made, later in zip((slope, decay), _sections(True, projected, width, channels, rotating), strict=True):
-        every = min(made.tokens, later.tokens)
-        marks.append((made.places * made.tokens // every, every))
-    return marks
 
 
 def saved_shape(projected: Tensor, width: int, channels: int, rotating: bool) -> tuple[int]:
     """The shape of `mix_forward`'s third result."""
-    if projected.shape[0] == 0 or projected.shape[1] == 0:
+    batch, time, _ = projected.shape
+    if batch == 0 or time == 0:
         return (0,)
-    marks = _marks(*_sections(False, projected, width, channels, rotating), projected, width, channels, rotating)
-    return (projected.shape[0] * sum(n for n, _ in marks) * width,)
+    return (2 * batch * _Plan("forward", batch, int(time), width, channels).marks * width,)
+
+
+def _flags(starts: Tensor | None, stand_in: Tensor) -> Tensor:
+    """The starts as bytes; any tensor where there are none."""
+    if starts is None:
+        return stand_in
+    starts = starts.contiguous()
+    return starts.view(torch.uint8) if starts.dtype == torch.bool else starts.to(torch.uint8)
 
 
 def mix_forward(
@@ -158,39 +216,19 @@ def mix_forward(
     gated = projected.new_empty(batch, time, 2 * width)
     if batch == 0 or time == 0:
         return gated, state.clone(), state.new_empty(0)
-    projected, state = _packed(projected), state.contiguous()
-    flags, *flag_strides = _bytes(starts, projected)
-    slope, decay = _sections(False, projected, width, channels, rotating)
-    marks = _marks(slope, decay, projected, width, channels, rotating)
-    saved = state.new_empty(saved_shape(projected, width, channels, rotating))
-    kept = saved.split([batch * n * width for n, _ in marks])
-    words = empty_words(slope.words + decay.words, device=projected.device)
-    ends = words.split([slope.words, decay.words])
-    tickets = empty_words(2, device=projected.device)
-    strides = [projected.stride(0), projected.stride(1), *flag_strides]
-    weight, has_starts = constants.norm_weight, starts is not None
-    z, *z_strides = _normaliser(normaliser, state)
+    projected, state = projected.contiguous(), state.contiguous()
+    final = torch.empty_like(state)
+    plan = _Plan("forward", batch, int(time), width, channels)
+    saved = state.new_empty(2 * batch * plan.marks * width)
+    z = None if normaliser is None else normaliser.contiguous()
+    c = constants
     with torch.cuda.device_of(projected):
-        slope.launch(
-            projected, state, flags, z, constants.slope_rate, constants.rate_bias, weight, weight, gated, kept[0],
-            ends=ends[0], ticket=tickets[:1], layout=(*strides, *z_strides), CHANNELS=channels, MARK=marks[0][1],
-            SELECTIVE=selective, SCALED=False, NORMALISED=normaliser is not None, STARTS=has_starts,
+        plan.launch(
+            forward_kernel, projected, state, _flags(starts, projected), z, c.slope_rate, c.rate_bias,
+            c.decay_rate, c.angle, c.decay_scale, c.norm_weight, gated, final, saved, device=projected.device,
+            SELECTIVE=selective, ROTATING=rotating, NORMALISED=z is not None, STARTS=starts is not None, MARK=plan.mark,
         )  # fmt: skip
-        if rotating:
-            decay.launch(
-                projected, state, flags, constants.decay_rate, constants.angle, constants.decay_scale, weight, gated,
-                kept[1], ends=ends[1], ticket=tickets[1:], layout=tuple(strides), STARTS=has_starts, MARK=marks[1][1],
-            )  # fmt: skip
-        else:
-            decay.launch(
-                projected, state, flags, state, constants.decay_rate, weight, constants.decay_scale, weight, gated,
-                kept[1], ends=ends[1], ticket=tickets[1:], layout=(*strides, 0, 0), CHANNELS=channels, MARK=marks[1][1],
-                SELECTIVE=False, SCALED=True, NORMALISED=False, STARTS=has_starts,
-            )  # fmt: skip
-    last = [
-        x.view(torch.float32).view(batch, s.places, width)[:, -1] for s, x in zip((slope, decay), ends, strict=True)
-    ]
-    return gated, torch.cat(last, 1), saved
+    return gated, final, saved
 
 
 def mix_backward(
@@ -208,64 +246,39 @@ def mix_backward(
 ) -> Gradients:
     """Gradients of `mix_forward`'s inputs from those of its first two results; `saved` is its third."""
     batch, time, width = *projected.shape[:2], constants.norm_weight.shape[0] // 2
-    branches = 5 if selective else 4
-    grad_projected = projected.new_empty(batch, time, branches * width)
+    grad_projected = projected.new_empty(batch, time, (5 if selective else 4) * width)
     grad_z = None if normaliser is None else state.new_empty(batch, time, channels)
-    lengths = ([width] + [width] * selective, [width] + [width // 2] * (3 * rotating))
+    lengths = [2 * width] + [width] * selective + [width // 2] * (3 * rotating)
     if batch == 0 or time == 0:
-        grad_state = grad_final.clone()
-        sums = [[state.new_zeros(n) for n in section] for section in lengths]
-        return _gradients(grad_projected, grad_state, grad_z, sums, selective, rotating)
-    projected, grad_gated = _packed(projected), _packed(grad_gated)
-    state, grad_final, grad_state = state.contiguous(), grad_final.contiguous(), torch.empty_like(state)
-    flags, *flag_strides = _bytes(starts, projected)
-    slope, decay = _sections(True, projected, width, channels, rotating)
-    marks = _marks(*_sections(False, projected, width, channels, rotating), projected, width, channels, rotating)
-    kept = saved.split([batch * n * width for n, _ in marks])
-    words = empty_words(slope.words + decay.words, device=projected.device)
-    ends = words.split([slope.words, decay.words])
-    tickets = empty_words(2, device=projected.device)
-    partial = [state.new_empty(batch * s.places, sum(n)) for s, n in zip((slope, decay), lengths, strict=True)]
-    strides = [grad_gated.stride(0), grad_gated.stride(1), projected.stride(0), projected.stride(1), *flag_strides]
-    weight, has_starts = constants.norm_weight, starts is not None
-    z, *z_strides = _normaliser(normaliser, state)
-    given = (grad_gated, grad_final, projected, flags)
-    shared = {"STARTS": has_starts, "BRANCHES": branches}
+        sums = state.new_zeros(sum(lengths))
+        return _gradients(grad_projected, grad_final.clone(), grad_z, sums, lengths, selective, rotating)
+    projected, grad_gated, grad_final = projected.contiguous(), grad_gated.contiguous(), grad_final.contiguous()
+    plan = _Plan("backward", batch, int(time), width, channels)
+    grad_state = torch.empty_like(grad_final)
+    partial = state.new_empty(batch * plan.places, sum(lengths))
+    z = None if normaliser is None else normaliser.contiguous()
+    c = constants
     with torch.cuda.device_of(projected):
-        slope.launch(
-            *given, z, constants.slope_rate, constants.rate_bias, weight, weight, kept[0], marks[0][0],
-            grad_projected, grad_state, grad_state if grad_z is None else grad_z, partial[0],
-            ends=ends[0], ticket=tickets[:1], layout=(*strides, *z_strides), CHANNELS=channels,
-            PARTIAL=sum(lengths[0]), RATIO=slope.tokens // marks[0][1],
-            SELECTIVE=selective, SCALED=False, NORMALISED=normaliser is not None, **shared,
+        plan.launch(
+            backward_kernel, grad_gated, grad_final, projected, _flags(starts, projected), z, c.slope_rate,
+            c.rate_bias, c.decay_rate, c.angle, c.decay_scale, c.norm_weight, saved, grad_projected, grad_state,
+            grad_z, partial, device=projected.device, PARTIAL=sum(lengths),
+            SELECTIVE=selective, ROTATING=rotating, NORMALISED=z is not None, STARTS=starts is not None,
         )  # fmt: skip
-        placing = {"PARTIAL": sum(lengths[1]), "RATIO": decay.tokens // marks[1][1], **shared}
-        if rotating:
-            decay.launch(
-                *given, constants.decay_rate, constants.angle, constants.decay_scale, weight, kept[1], marks[1][0],
-                grad_projected, grad_state, partial[1],
-                ends=ends[1], ticket=tickets[1:], layout=tuple(strides), **placing,
-            )  # fmt: skip
-        else:
-            decay.launch(
-                *given, state, constants.decay_rate, weight, constants.decay_scale, weight, kept[1], marks[1][0],
-                grad_projected, grad_state, grad_state, partial[1],
-                ends=ends[1], ticket=tickets[1:], layout=(*strides, 0, 0), CHANNELS=channels,
-                SELECTIVE=False, SCALED=True, NORMALISED=False, **placing,
-            )  # fmt: skip
-    sums = [list(x.sum(0).split(n)) for x, n in zip(partial, lengths, strict=True)]
-    return _gradients(grad_projected, grad_state, grad_z, sums, selective, rotating)
+    return _gradients(grad_projected, grad_state, grad_z, partial.sum(0), lengths, selective, rotating)
 
 
 def _gradients(
     projected: Tensor,
     state: Tensor,
     normaliser: Tensor | None,
-    sums: list[list[Tensor]],
+    sums: Tensor,
+    lengths: list[int],
     selective: bool,
     rotating: bool,
 ) -> Gradients:
     """Results that share no memory, as an operator's must."""
-    rate, angle, scale = (x.clone() for x in sums[1][1:]) if rotating else (None, None, None)
-    bias = sums[0][1].clone() if selective else None
-    return Gradients(projected, state, normaliser, bias, rate, angle, scale, torch.cat([sums[0][0], sums[1][0]]))
+    norm_weight, *rest = (x.clone() for x in sums.split(lengths))
+    bias = rest[0] if selective else None
+    rate, angle, scale = rest[-3:] if rotating else (None, None, None)
+    return Gradients(projected, state, normaliser, bias, rate, angle, scale, norm_weight)

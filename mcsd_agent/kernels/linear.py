@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mcsd_agent.kernels.operators import refuse_second_derivatives
 
-#: Below this many rows, without and with a gradient to be recorded, the call costs more than it saves.
-_ROWS = (16, 256)
+#: Below this, the call costs more than it saves: rows, and where a gradient is recorded multiplications.
+_ROWS = 16
+_MULTIPLICATIONS = 1_500_000
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -24,8 +25,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`: `(…, in)` times the transpose of `(out, in)`, plus bias."""
     if not _HAS_ONEDNN or x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():
         return F.linear(x, weight, bias)
+    if x.dtype is not torch.float32 or weight.dtype is not torch.float32:
+        return F.linear(x, weight, bias)
     recorded = torch.is_grad_enabled()
-    if x.dtype is not torch.float32 or weight.dtype is not torch.float32 or x.numel() < _ROWS[recorded] * x.shape[-1]:
+    if x.numel() < _ROWS * x.shape[-1] or (recorded and x.numel() * weight.shape[0] < _MULTIPLICATIONS):
         return F.linear(x, weight, bias)
     rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
     y = (_Linear.apply if recorded else _product)(rows, weight, bias)
@@ -52,14 +55,33 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        grad_x = _product(grad, weight.t().contiguous()) if wants_x else None
-        grad_weight = None
-        if wants_weight and x.shape[1] > grad.shape[1]:
-            grad_weight = _product(grad.t(), x.t())
-        elif wants_weight:  # the operand that is read against its layout should be the small one
-            grad_weight = _product(x.t(), grad.t()).t()
+        grad_x = grad_of_input(grad, weight) if wants_x else None
+        grad_weight = grad_of_weight(grad, x) if wants_weight else None
         return grad_x, grad_weight, grad.sum(0) if wants_bias else None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """`x W^T` of float32 rows `(rows, in)` and `(out, in)` on a CPU, for code that has its own gradient."""
+    if _HAS_ONEDNN and x.shape[0] * weight.numel() >= _MULTIPLICATIONS:
+        return _product(x, weight)
+    return torch.mm(x, weight.t())
+
+
+def grad_of_input(grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of `product` towards its rows, from that of its result."""
+    if _HAS_ONEDNN and grad.shape[0] * weight.numel() >= _MULTIPLICATIONS:
+        return _product(grad, weight.t().contiguous())
+    return torch.mm(grad, weight)
+
+
+def grad_of_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of `product` towards its weight; oneDNN has to turn both operands and so pays off later."""
+    if not _HAS_ONEDNN or grad.numel() * x.shape[1] < 2 * _MULTIPLICATIONS:
+        return torch.mm(grad.t(), x)
+    if x.shape[1] > grad.shape[1]:
+        return _product(grad.t(), x.t())
+    return _product(x.t(), grad.t()).t()  # the operand that is read against its layout should be the small one

@@ -10,7 +10,7 @@ import os
 
 import torch
 
-_DIRECT = ["test_cuda_sections.py", "test_cuda_recurrence.py"]
+_DIRECT = ["test_cuda_sections.py", "test_cuda_recurrence.py", "test_cuda_rows.py"]
 _IN_A_PROCESS = ["test_cuda_interpreter.py"]
 
 if importlib.util.find_spec("triton") is None:

@@ -102,7 +102,7 @@ def test_bfloat16_differs_by_its_rounding_only():
     assert_close(*({k: x[k] for k in x.keys() - rounded} for x in (measured, expected)), 1e-5)
 
 
-def test_rows_of_a_larger_tensor_need_no_copy():
+def test_rows_of_a_larger_tensor_give_the_same():
     arguments, outer = problem(2, 9, 8, 2, True, True)
     wide = torch.randn(4, 12, 48, device=DEVICE)
     wide[::2, :9, :40] = arguments[0]

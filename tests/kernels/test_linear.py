@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mcsd_agent.kernels.linear import linear
+from mcsd_agent.kernels.linear import grad_of_input, grad_of_weight, linear, product
 
 
 def values_and_gradients(function, x, weight, bias):
@@ -16,8 +16,8 @@ def values_and_gradients(function, x, weight, bias):
     return [y.detach(), *(v.grad for v in leaves if v is not None)]
 
 
-@pytest.mark.parametrize("shape", [(3, 7), (300, 7), (4, 100, 7), (2, 150, 40)])
-@pytest.mark.parametrize("outputs", [1, 7, 24])
+@pytest.mark.parametrize("shape", [(3, 7), (300, 7), (4, 100, 7), (2, 150, 40), (600, 80)])
+@pytest.mark.parametrize("outputs", [1, 7, 24, 72, 100])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_linear_is_torchs_linear_with_all_gradients(shape, outputs, biased, transposed):
@@ -36,3 +36,12 @@ def test_other_dtypes_and_autocast_are_left_to_torch():
     assert torch.equal(linear(x.double(), weight.double()), F.linear(x.double(), weight.double()))
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, weight).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(5, 7, 3), (600, 80, 72), (600, 80, 100)])
+def test_products_for_gradients_by_hand_are_the_products(rows, inputs, outputs):
+    torch.manual_seed(0)
+    x, weight, grad = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
+    torch.testing.assert_close(product(x, weight), x @ weight.t(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(grad_of_input(grad, weight), grad @ weight, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(grad_of_weight(grad, x), grad.t() @ x, rtol=1e-4, atol=1e-4)
