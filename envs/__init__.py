@@ -5,6 +5,12 @@ mcsd/NavMemory-v0                the same, where forgetting an instruction or it
 mcsd/CartPoleNoVel-v1            classic control without velocities
 mcsd/PendulumNoVel-v1
 mcsd/MountainCarContinuousNoVel-v0
+mcsd/RepeatPrevious{Easy,Medium,Hard}-v0   card games of POPGym that need memory
+mcsd/RepeatFirst{Easy,Medium,Hard}-v0
+mcsd/Autoencode{Easy,Medium,Hard}-v0
+mcsd/PassiveTMaze-v0             one bit kept along a corridor of 50 steps, or `length`
+mcsd/PassiveTMaze50-v0
+mcsd/PassiveTMaze500-v0
 """
 
 from __future__ import annotations
@@ -14,7 +20,8 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from envs.wrappers import POSITIONS, HideVelocity
+from envs.positions import POSITIONS
+from envs.wrappers import HideVelocity
 
 __all__ = ["Expert", "make_expert"]
 
@@ -65,4 +72,26 @@ for _id, _new_id in (
         reward_threshold=_spec.reward_threshold,
         max_episode_steps=_spec.max_episode_steps,
         additional_wrappers=(HideVelocity.wrapper_spec(keep=POSITIONS[_id]),),
+    )
+
+# Sizes as in POPGym's table of environments.
+for _name, _game, _sizes in (
+    ("RepeatPrevious", "repeat_previous", ({"decks": 1, "k": 4}, {"decks": 2, "k": 32}, {"decks": 3, "k": 64})),
+    ("RepeatFirst", "repeat_first", ({"decks": 1}, {"decks": 8}, {"decks": 16})),
+    ("Autoencode", "autoencode", ({"decks": 1}, {"decks": 2}, {"decks": 3})),
+):
+    for _level, _size in zip(("Easy", "Medium", "Hard"), _sizes, strict=True):
+        gymnasium.register(
+            f"mcsd/{_name}{_level}-v0",
+            "envs.card_games:CardGameEnv",
+            vector_entry_point="envs.vector_memory:VectorCardGame",
+            kwargs={"game": _game, **_size},
+        )
+
+for _name, _length in (("PassiveTMaze", 50), ("PassiveTMaze50", 50), ("PassiveTMaze500", 500)):
+    gymnasium.register(
+        f"mcsd/{_name}-v0",
+        "envs.passive_tmaze:PassiveTMaze",
+        vector_entry_point="envs.vector_memory:VectorPassiveTMaze",
+        kwargs={"length": _length},
     )

@@ -1,4 +1,4 @@
-"""Classic control tasks without velocities: the smallest tasks that need memory."""
+"""Observations without velocities: the smallest tasks that need memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-
-#: Observation entries that are no velocities, by the id of the original environment.
-POSITIONS: dict[str, tuple[int, ...]] = {
-    "CartPole-v1": (0, 2),  # cart position, pole angle
-    "Pendulum-v1": (0, 1),  # cos, sin of the angle
-    "MountainCarContinuous-v0": (0,),  # position
-}
 
 
 class HideVelocity(

@@ -5,7 +5,19 @@ import importlib
 
 import pytest
 
-MODULES = ("exploration", "nav", "nav_expert", "nav_world", "wrappers")
+MODULES = (
+    "card_games",
+    "exploration",
+    "flat_names",
+    "frames",
+    "nav",
+    "nav_expert",
+    "nav_world",
+    "passive_tmaze",
+    "positions",
+    "vector_memory",
+    "wrappers",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)
