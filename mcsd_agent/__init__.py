@@ -12,10 +12,11 @@ _HOMES = {
     "Policy": "mcsd_agent.policy",
     "PolicyConfig": "mcsd_agent.policy",
     "SequencePPO": "mcsd_agent.training.sequence_ppo",
+    "SequenceSAC": "mcsd_agent.training.sequence_sac",
     "Stream": "mcsd_agent.runtime",
 }
 
-__all__ = ["Policy", "PolicyConfig", "SequencePPO", "Stream"]
+__all__ = ["Policy", "PolicyConfig", "SequencePPO", "SequenceSAC", "Stream"]
 
 
 def __getattr__(name: str) -> Any:

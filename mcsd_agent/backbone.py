@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mcsd_agent.cell import MCSDCell, MCSDConfig
+from mcsd_agent.kernels.cpu_threads import pieces_for
 from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.kernels.operators import fused
 from mcsd_agent.kernels.row_operators import add_norm, gated, norm
@@ -82,6 +83,7 @@ class MCSDBackbone(nn.Module):
             if self._packed is None or self._packed.version != cpu_step.version(self):
                 self._packed = cpu_step.PackedStep(self)
             return self._packed(x, state, episode_starts)
+        self._forget_packed()
         states = []
         for i, (cell, mlp) in enumerate(self.paired_layers()):
             y, layer_state = cell.step(self.norms[2 * i](x), state[:, i], episode_starts)
@@ -90,17 +92,38 @@ class MCSDBackbone(nn.Module):
             states.append(layer_state)
         return self.norms[-1](x), torch.stack(states, 1)
 
+    def _forget_packed(self) -> None:
+        """After gradients come new weights, and torch's fused optimisers do not count a weight's version up."""
+        if self._packed is not None and torch.is_grad_enabled():
+            self._packed = None
+
     def _steps_packed(self, x: Tensor, state: Tensor) -> bool:
         """Whether a rollout's step takes the compiled path: the default cell, float32 on a CPU, no gradients."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return not torch.is_grad_enabled() and self._packs(x, state)
+
+    def _scans_packed(self, xs: Tensor, state: Tensor) -> bool:
+        """Whether a sequence takes the path with one node of autograd: where one thread does the work anyhow."""
+        if self.config.block_diagonal or not self._packs(xs, state):
+            return False
+        tokens = xs.shape[0] * xs.shape[1]
+        return pieces_for(xs.shape[0], tokens * 5 * xs.shape[2]) == 1
+
+    def _packs(self, x: Tensor, state: Tensor) -> bool:
+        """Whether there are compiled paths for the whole stack: the default cell, float32 on a CPU."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
             return False
         config = self.config
-        if not (config.selective and config.rotating) or config.conv or torch.is_autocast_enabled("cpu"):
+        if not (config.selective and config.rotating) or config.conv:
             return False
-        return x.device.type == "cpu" and fused(x) and fused(state) and x.shape[0] > 0
+        return x.device.type == "cpu" and fused(x) and fused(state) and x.numel() > 0
 
     def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """A whole sequence; see `Backbone`."""
+        self._forget_packed()
+        if self._scans_packed(xs, state):
+            from mcsd_agent.kernels import cpu_scan
+
+            return cpu_scan.scan(self, xs, state, episode_starts)
         states = []
         weights = [cast(Tensor, n.weight) for n in self.norms]
         normed = norm(xs, weights[0], _EPSILON)

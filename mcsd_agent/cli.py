@@ -15,17 +15,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcsd_agent import strict
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
+from mcsd_agent.training.commands import Result, add_commands
 
 #: Which extra brings a package that a command may miss.
 _EXTRAS = {
     "robot": ("onnxruntime", "roslibpy", "rosbags", "cv2"),
-    "train": ("torch", "stable_baselines3", "gymnasium", "mujoco", "minari", "onnx", "safetensors", "matplotlib"),
+    "train": (
+        "torch",
+        "stable_baselines3",
+        "gymnasium",
+        "mujoco",
+        "minari",
+        "onnx",
+        "safetensors",
+        "matplotlib",
+        "optuna",
+    ),
 }
-#: What a command returns; printed as one JSON object with `--json`.
-Result = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,135 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result))
     return int(result.get("exit_code", 0))
-
-
-# --------------------------------------------------------------------------------------------- training
-
-
-def _train(options: argparse.Namespace) -> Result:
-    from mcsd_agent.training.config import TrainConfig, load_config
-    from mcsd_agent.training.ppo_run import train
-    from mcsd_agent.training.run_folder import RunFolder
-
-    if options.resume:
-        if options.out is None:
-            raise UserError("--resume needs --out, the folder of the run to go on with")
-        run = RunFolder.open(options.out)
-    config = load_config(TrainConfig, options.config, options.set)
-    if options.resume:
-        run.write_config("train", config)
-    else:
-        run = RunFolder.create(options.out, "train", config)
-    return _finish_run(options, run, lambda report: train(config, run, report, resume=options.resume))
-
-
-def _imitate(options: argparse.Namespace) -> Result:
-    from mcsd_agent.training.config import ImitateConfig, load_config
-    from mcsd_agent.training.run_folder import RunFolder
-    from mcsd_agent.training.runs import imitate
-
-    config = load_config(ImitateConfig, options.config, options.set)
-    run = RunFolder.create(options.out, "imitate", config)
-    return _finish_run(options, run, lambda report: imitate(config, run, report))
-
-
-def _finish_run(options: argparse.Namespace, run: Any, work: Callable[[Reporter], Any]) -> Result:
-    from mcsd_agent.training.curves import plot_runs
-
-    report = Reporter(options.quiet)
-    print(f"run folder: {run.path}", file=sys.stderr)
-    try:
-        _, evaluations, parity = work(report)
-    finally:
-        report.close()
-    plot_runs([run.path], run.path / "curve.png")
-    for evaluation in evaluations:
-        print(evaluation)
-    print(f"artifact: {run.artifact} (deviation from torch at most {parity.max_action_deviation:.1e})")
-    return {"run": str(run.path), "artifact": str(run.artifact), "evaluation": [e.to_json() for e in evaluations]}
-
-
-def _record(options: argparse.Namespace) -> Result:
-    from mcsd_agent.training.demos import RecordConfig, record, save_demonstrations
-
-    kwargs = strict.apply_overrides({}, options.set)
-    config = RecordConfig(
-        options.env, kwargs, options.expert, options.episodes, noise=options.noise, processes=options.processes
-    )
-    if options.out.exists():
-        raise UserError(f"demonstrations {str(options.out)!r} exist already; choose another --out or delete it")
-    report = Reporter(options.quiet)
-    episodes = record(config, options.seed, lambda done, total: report("record", done / total, f"{done} of {total}"))
-    report.close()
-    save_demonstrations(episodes, options.out, options.env, kwargs)
-    steps = sum(map(len, episodes))
-    print(f"{len(episodes)} of {options.episodes} episodes succeeded and were kept, {steps} steps: {options.out}")
-    return {"out": str(options.out), "episodes": len(episodes), "steps": steps}
-
-
-def _eval(options: argparse.Namespace) -> Result:
-    import torch
-
-    from mcsd_agent.training.evaluation import evaluate
-    from mcsd_agent.training.stored_policy import load_stored_policy
-
-    torch.set_num_threads(1)
-    stored = load_stored_policy(options.policy)
-    env_id = options.env or stored.env_id
-    if env_id is None:
-        raise UserError(f"{str(options.policy)!r} does not say for which environment it is; give --env")
-    kwargs = strict.apply_overrides(stored.env_kwargs if env_id == stored.env_id else {}, options.set)
-    report, done = Reporter(options.quiet), 0
-
-    def on_episode(_: Any) -> None:
-        nonlocal done
-        done += 1
-        report("evaluate", done / options.episodes, f"{done} of {options.episodes} episodes")
-
-    evaluations = evaluate(
-        stored.policy, env_id, kwargs, episodes=options.episodes, seed=options.seed, on_episode=on_episode
-    )
-    report.close()
-    for evaluation in evaluations:
-        print(evaluation)
-    if options.video is not None:
-        from mcsd_agent.training.video import record_video
-
-        frames = record_video(stored.policy, env_id, kwargs, options.video, options.seed, options.video_episodes)
-        print(f"video: {options.video}, {frames} frames")
-    return evaluations[0].to_json()
-
-
-def _export(options: argparse.Namespace) -> Result:
-    from mcsd_agent.artifact import export_policy
-    from mcsd_agent.training.stored_policy import load_stored_policy
-
-    stored = load_stored_policy(options.run)
-    rate = options.rate_hz or stored.rate_hz
-    if rate is None:
-        raise UserError(f"{str(options.run)!r} states no control rate; give --rate-hz")
-    metadata = {"env": stored.env_id, "env_kwargs": stored.env_kwargs}
-    report = export_policy(stored.policy, options.out, rate_hz=rate, metadata=metadata)
-    print(
-        f"{options.out}: {report.observations} observations compared, deviation from torch at most "
-        f"{report.max_action_deviation:.1e} (actions), {report.max_state_deviation:.1e} (states)"
-    )
-    return {"artifact": str(options.out), **vars(report)}
-
-
-def _plot(options: argparse.Namespace) -> Result:
-    if all(path.suffix == ".jsonl" for path in options.what):
-        from mcsd_agent.runtime.telemetry_plot import plot_telemetry
-
-        out = options.out or options.what[0].with_suffix(".png")
-        plot_telemetry(options.what[0], out)
-    else:
-        from mcsd_agent.training.curves import plot_runs
-
-        out = options.out or Path("curves.png")
-        plot_runs(options.what, out)
-    print(out)
-    return {"plot": str(out)}
 
 
 # -------------------------------------------------------------------------------------------- the robot
@@ -283,6 +162,10 @@ _BENCHMARKS = {
         "Writing one byte at a time: memory, latency and throughput against a Transformer with a cache.",
         "generate --device cuda --out benchmarks/results",
     ),
+    "train": (
+        "SequencePPO: environment steps per CPU-second beside sb3-contrib's RecurrentPPO.",
+        "train --env CartPole-v1",
+    ),
 }
 
 
@@ -313,59 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--quiet", action="store_true", help="no progress")
         return sub
 
-    def settings(sub: argparse.ArgumentParser, of: str) -> None:
-        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"change {of}; repeatable")
-
-    sub = command(
-        "train", _train, "Reinforcement learning with SequencePPO.", "train configs/cartpole_novel.yaml --set seed=1"
-    )
-    sub.add_argument("config", type=Path)
-    sub.add_argument("--out", type=Path, help="run folder (default: runs/train-TIME)")
-    sub.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    settings(sub, "a config value")
-
-    sub = command(
-        "imitate",
-        _imitate,
-        "Behaviour cloning and DAgger from an expert.",
-        "imitate configs/nav/demo.yaml --out runs/nav",
-    )
-    sub.add_argument("config", type=Path)
-    sub.add_argument("--out", type=Path, help="run folder (default: runs/imitate-TIME)")
-    settings(sub, "a config value")
-
-    sub = command(
-        "record",
-        _record,
-        "Record demonstrations of an expert in Minari format.",
-        "record mcsd/Nav-v0 --expert scripted --episodes 500 --out demos/nav",
-    )
-    sub.add_argument("env", help="environment id")
-    sub.add_argument("--expert", default="scripted")
-    sub.add_argument("--episodes", type=int, default=1000)
-    sub.add_argument("--out", type=Path, required=True)
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--processes", type=int, default=2)
-    sub.add_argument("--no-noise", dest="noise", action="store_false", help="do not disturb the expert")
-    settings(sub, "an argument of the environment")
-
-    sub = command(
-        "eval", _eval, "Success, return and length on unseen seeds.", "eval runs/nav --episodes 200 --video nav.mp4"
-    )
-    sub.add_argument("policy", type=Path, metavar="RUN|ARTIFACT")
-    sub.add_argument("--episodes", type=int, default=200)
-    sub.add_argument("--seed", type=int, default=1_000_000, help="first seed")
-    sub.add_argument("--env", help="another environment than the one it was trained in")
-    sub.add_argument("--video", type=Path, metavar="FILE.mp4")
-    sub.add_argument("--video-episodes", type=int, default=3)
-    settings(sub, "an argument of the environment")
-
-    sub = command(
-        "export", _export, "Write the deployable artifact, with a parity check.", "export runs/nav --out nav.mcsd"
-    )
-    sub.add_argument("run", type=Path, metavar="RUN")
-    sub.add_argument("--out", type=Path, required=True, metavar="FILE.mcsd")
-    sub.add_argument("--rate-hz", type=float, help="control rate (default: the environment's)")
+    add_commands(command)
 
     sub = command("inspect", _inspect, "What an artifact expects and holds.", "inspect nav.mcsd")
     sub.add_argument("artifact", type=Path)
@@ -403,12 +234,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=9090)
     sub.add_argument("--seed", type=int, default=0, help="the arena")
     sub.add_argument("--seconds", type=float, help="stop by itself after this long")
-
-    sub = command(
-        "plot", _plot, "Learning curves of runs, or a page from telemetry.", "plot runs/a runs/b --out curves.png"
-    )
-    sub.add_argument("what", type=Path, nargs="+", metavar="RUN|TELEMETRY.jsonl")
-    sub.add_argument("--out", type=Path)
 
     bench = parser_of(commands, "bench", "Benchmarks, as ratios measured in one run.", "bench scan --device cpu")
     benchmarks = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)

@@ -78,7 +78,7 @@ class VectorEncoder(nn.Module):
         """`(n, *shape)` to `(n, width)`."""
         if self.sizes:
             columns = x.reshape(x.shape[0], len(self.sizes)).unbind(1)
-            hot = torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], 1)
+            hot = torch.cat([F.one_hot(c.long(), n) for c, n in zip(columns, self.sizes, strict=True)], 1)
             return self.linear(hot.to(self.linear.weight.dtype))
         scaled = (x.flatten(1).to(self.scale.dtype) - self.mean) * self.scale
         return self.linear(scaled.clamp(-10.0, 10.0))

@@ -1,7 +1,10 @@
 """Action heads: features to a distribution over actions, its mode, and the loss for imitation.
 
-- `CategoricalHead` for Discrete actions;
+- `CategoricalHead` for Discrete actions, `MultiCategoricalHead` for MultiDiscrete and MultiBinary ones; both
+  know action masks;
 - `GaussianHead` for Box actions, a mean and a learned log standard deviation, clipped to the bounds;
+- `SquashedGaussianHead` for bounded Box actions, a Gaussian through tanh whose deviation depends on the state:
+  what soft actor-critic needs;
 - `BinnedHead` for bounded Box actions: a categorical over evenly spaced values per dimension. Demonstrations
   with two good answers (left or right around) are not averaged into a bad one, as a mean would.
 
@@ -17,7 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.spaces import BoxSpec, DiscreteSpec, Spec
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec
+
+#: Logit of an action that is not available: its probability is exactly 0, and so is its share of the entropy.
+_NEVER = -1e9
+
+
+def _sample(logits: Tensor) -> Tensor:
+    """A random index per row `(…, n)`: where `log(e) - logit` is least, for exponentially distributed e.
+
+    (The Gumbel-max trick.) Unlike `torch.multinomial` it never waits for the device.
+    """
+    return (logits - torch.empty_like(logits).exponential_().clamp_min_(1e-30).log_()).argmax(-1)
 
 
 class CategoricalHead(nn.Module):
@@ -27,13 +41,17 @@ class CategoricalHead(nn.Module):
         super().__init__()
         self.size = spec.n
 
+    def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
+        """Logits under which an action whose entry of `mask` `(…, n)` is false is never taken."""
+        return parameters.masked_fill(~mask.bool(), _NEVER)
+
     def mode(self, parameters: Tensor) -> Tensor:
         """`(…, n)` to `(…,)` int64."""
         return parameters.argmax(-1)
 
     def sample(self, parameters: Tensor) -> Tensor:
         """One random action per row."""
-        return torch.distributions.Categorical(logits=parameters, validate_args=False).sample()
+        return _sample(parameters)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """`(…,)` log-probabilities of actions `(…,)`."""
@@ -43,6 +61,57 @@ class CategoricalHead(nn.Module):
         """`(…,)` in nats."""
         log_p = torch.log_softmax(parameters, -1)
         return -(log_p.exp() * log_p).sum(-1)
+
+    def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Cross-entropy, `(…,)`."""
+        return -self.log_prob(parameters, action)
+
+
+class MultiCategoricalHead(nn.Module):
+    """Logits of several independent choices, one after the other: `sum(nvec)`.
+
+    They are laid out as a rectangle, one row per choice; what a shorter row lacks has probability 0.
+    """
+
+    place: Tensor
+    valid: Tensor
+
+    def __init__(self, spec: MultiDiscreteSpec) -> None:
+        super().__init__()
+        self.size, most = sum(spec.nvec), max(spec.nvec)
+        counts = torch.tensor(spec.nvec)
+        steps = torch.arange(most)
+        first = counts.cumsum(0) - counts
+        self.register_buffer("valid", steps < counts[:, None], persistent=False)
+        place = (first[:, None] + steps).clamp(max=self.size - 1)
+        self.register_buffer("place", place.flatten(), persistent=False)
+        self.shape = (len(spec.nvec), most)
+
+    def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
+        """Logits under which a value whose entry of `mask` `(…, sum(nvec))` is false is never taken."""
+        return parameters.masked_fill(~mask.bool(), _NEVER)
+
+    def _logits(self, parameters: Tensor) -> Tensor:
+        rows = parameters.index_select(-1, self.place).unflatten(-1, self.shape)
+        return rows.masked_fill(~self.valid, 2 * _NEVER)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """`(…, sum(nvec))` to `(…, choices)` int64."""
+        return self._logits(parameters).argmax(-1)
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """One random value per choice."""
+        return _sample(self._logits(parameters))
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """`(…,)` log-probabilities of actions `(…, choices)`."""
+        log_p = torch.log_softmax(self._logits(parameters), -1)
+        return log_p.gather(-1, action.long().unsqueeze(-1)).squeeze(-1).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """`(…,)` in nats."""
+        log_p = torch.log_softmax(self._logits(parameters), -1)
+        return -(log_p.exp() * log_p).sum((-2, -1))
 
     def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Cross-entropy, `(…,)`."""
@@ -83,9 +152,12 @@ class GaussianHead(_BoxHead):
         """The mean within bounds."""
         return torch.minimum(torch.maximum(self.centre + self.half_range * parameters, self.low), self.high)
 
-    def sample(self, parameters: Tensor) -> Tensor:
-        """Not clipped: the environment gets the clipped action, the log-probability is of this one."""
-        noise = torch.randn_like(parameters)
+    def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Not clipped: the environment gets the clipped action, the log-probability is of this one.
+
+        `noise` `(…, dims)` of unit variance replaces fresh one.
+        """
+        noise = torch.randn_like(parameters) if noise is None else noise
         return self.centre + self.half_range * (parameters + self.log_std.exp() * noise)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
@@ -102,6 +174,70 @@ class GaussianHead(_BoxHead):
         """Huber loss in units of half the range."""
         target = (action - self.centre) / self.half_range
         return F.huber_loss(parameters, target, reduction="none", delta=0.5).sum(-1)
+
+
+class SquashedGaussianHead(_BoxHead):
+    """`centre + half_range · tanh(mean + deviation · noise)`; Haarnoja et al., arXiv 1801.01290.
+
+    Its parameters are the means and then the log standard deviations of all dimensions.
+    """
+
+    centre: Tensor
+    half_range: Tensor
+    _LOG_STD = (-5.0, 2.0)
+    _MEAN = 4.0  # tanh(4) is 0.9993; further out nothing pulls a mean back
+
+    def __init__(self, spec: BoxSpec) -> None:
+        super().__init__(spec)
+        if not bool((torch.isfinite(self.low) & torch.isfinite(self.high)).all()):
+            raise UserError("head='squashed' needs finite action bounds; use head='gaussian'")
+        self.register_buffer("centre", (self.low + self.high) / 2, persistent=False)
+        self.register_buffer("half_range", (self.high - self.low) / 2, persistent=False)
+        self.size = 2 * self.dims
+
+    def _gaussian(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = parameters.chunk(2, -1)
+        low, high = self._LOG_STD
+        # Smoothly within its bounds: a clamp would leave no gradient outside of them.
+        mean = self._MEAN * torch.tanh(mean / self._MEAN)
+        return mean, low + (high - low) * torch.sigmoid(log_std + math.log(-low / high))
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """tanh of the mean, in physical units."""
+        return self.centre + self.half_range * torch.tanh(self._gaussian(parameters)[0])
+
+    def rsample_with_log_prob(self, parameters: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A random action `(…, dims)` through which gradients flow, and its log-probability `(…,)`."""
+        mean, log_std = self._gaussian(parameters)
+        noise = torch.randn_like(mean) if noise is None else noise
+        raw = mean + log_std.exp() * noise
+        return self.centre + self.half_range * torch.tanh(raw), self._log_prob(raw, noise, log_std)
+
+    def _log_prob(self, raw: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(x)²) without cancellation
+        slope = 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
+        return (gaussian - slope - self.half_range.log()).sum(-1)
+
+    def sample(self, parameters: Tensor, noise: Tensor | None = None) -> Tensor:
+        """One random action per row; `noise` `(…, dims)` of unit variance replaces fresh one."""
+        return self.rsample_with_log_prob(parameters, noise)[0]
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """`(…,)`, summed over dimensions; actions on the bounds count as just within."""
+        mean, log_std = self._gaussian(parameters)
+        inside = ((action - self.centre) / self.half_range).clamp(-1.0 + 1e-6, 1.0 - 1e-6)
+        raw = torch.atanh(inside)
+        return self._log_prob(raw, (raw - mean) * torch.exp(-log_std), log_std)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """An estimate from one sample, `(…,)` in nats; there is no closed form."""
+        return -self.rsample_with_log_prob(parameters)[1]
+
+    def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Huber loss in units of half the range."""
+        target = (action - self.centre) / self.half_range
+        return F.huber_loss(torch.tanh(self._gaussian(parameters)[0]), target, reduction="none", delta=0.5).sum(-1)
 
 
 class BinnedHead(_BoxHead):
@@ -129,7 +265,7 @@ class BinnedHead(_BoxHead):
         self.size = self.dims * self.most
 
     def _logits(self, parameters: Tensor) -> Tensor:
-        return parameters.unflatten(-1, (self.dims, self.most)).masked_fill(~self.valid, -1e9)
+        return parameters.unflatten(-1, (self.dims, self.most)).masked_fill(~self.valid, _NEVER)
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The local mean around the most probable bin: finer than the bins, but never between two modes."""
@@ -141,7 +277,7 @@ class BinnedHead(_BoxHead):
 
     def sample(self, parameters: Tensor) -> Tensor:
         """The value of a random bin per dimension."""
-        index = torch.distributions.Categorical(logits=self._logits(parameters), validate_args=False).sample()
+        index = _sample(self._logits(parameters))
         return self.centres.expand(*index.shape, self.most).gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
     def _position(self, action: Tensor) -> Tensor:
@@ -168,13 +304,23 @@ class BinnedHead(_BoxHead):
         return -((1 - weight) * log_p.gather(-1, index) + weight * log_p.gather(-1, index + 1)).sum((-2, -1))
 
 
-ActionHead = CategoricalHead | GaussianHead | BinnedHead
+ActionHead = CategoricalHead | MultiCategoricalHead | GaussianHead | SquashedGaussianHead | BinnedHead
 
 
 def make_head(spec: Spec, head: str, bins: tuple[int, ...]) -> ActionHead:
-    """The head for an action space; `head` is `gaussian` or `binned` and matters for Box only."""
+    """The head for an action space; `head` is `gaussian`, `squashed` or `binned` and matters for Box only."""
     if isinstance(spec, DiscreteSpec):
         return CategoricalHead(spec)
+    if isinstance(spec, MultiDiscreteSpec):
+        return MultiCategoricalHead(spec)
     if isinstance(spec, BoxSpec):
-        return BinnedHead(spec, bins) if head == "binned" else GaussianHead(spec)
-    raise UserError(f"actions of kind {spec.kind} are not supported; use a Box or Discrete action space")
+        match head:
+            case "binned":
+                return BinnedHead(spec, bins)
+            case "squashed":
+                return SquashedGaussianHead(spec)
+            case _:
+                return GaussianHead(spec)
+    raise UserError(
+        f"actions of kind {spec.kind} are not supported; use a Box, Discrete, MultiDiscrete or MultiBinary action space"
+    )

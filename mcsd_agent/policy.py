@@ -11,10 +11,12 @@ action, state = policy.act({"observation": torch.zeros(1, 4)}, state)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcsd_agent.backbone import Backbone, MCSDBackbone
@@ -40,7 +42,8 @@ class PolicyConfig:
 
     `listens` puts one more layer of the backbone between what is said and what it modulates, so that an
     instruction goes on modulating what is seen after it can no longer be heard. `window` is how many tokens
-    a transformer sees.
+    a transformer sees. With `share_backbone=false` reinforcement learning gives the value function an encoder
+    and a backbone of its own, which are not deployed.
     """
 
     backbone: Literal["mcsd", "gru", "lstm", "transformer", "ssm", "mingru", "none"] = "mcsd"
@@ -56,7 +59,8 @@ class PolicyConfig:
     conv: bool | None = None
     block_diagonal: bool | None = None
     listens: bool = False
-    head: Literal["gaussian", "binned"] = "gaussian"
+    share_backbone: bool = True
+    head: Literal["gaussian", "squashed", "binned"] = "gaussian"
     bins: tuple[int, ...] = (9,)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
@@ -95,39 +99,32 @@ def make_backbone(config: PolicyConfig, layers: int) -> Backbone:
             return MemorylessControl(width, layers, expansion)
 
 
-class Policy(nn.Module):
-    """Named observations and a recurrent state to an action and the next state.
+class SequenceEncoder(nn.Module):
+    """Named observations and a recurrent state to features and the next state: encoder, then backbone.
 
     Observations are dicts of tensors with the batch first; Text entries are word ids. The state is
     `(batch, layers, state_size)`, zeros at an episode start. State in, state out.
+
+    The first tick of an episode is marked by a learned vector: a memory whose rates depend on tokens alone could
+    not tell it from those that follow, and what it is to keep for an episode is often seen there.
     """
 
     def __init__(
-        self,
-        observation: dict[str, Spec],
-        action: Spec,
-        config: PolicyConfig | None = None,
-        vocabulary: Vocabulary | None = None,
+        self, observation: dict[str, Spec], config: PolicyConfig, vocabulary: Vocabulary | None = None
     ) -> None:
         super().__init__()
-        self.config = config or PolicyConfig()
-        self.observation_specs, self.action_spec, self.vocabulary = dict(observation), action, vocabulary
-        width = self.config.width
-        listens = self.config.listens
+        self.config, self.observation_specs, self.vocabulary = config, dict(observation), vocabulary
+        listens = config.listens
         self.encoder = ObservationEncoder(
-            self.observation_specs, width, self.config.encoder, vocabulary, listens=listens
+            self.observation_specs, config.width, config.encoder, vocabulary, listens=listens
         )
         if listens and self.encoder.text is None:
             raise UserError("policy.listens=true needs an observation entry that is Text")
-        self.listener: Backbone | None = make_backbone(self.config, 1) if listens else None
-        self.backbone = make_backbone(self.config, self.config.layers)
-        self.head = make_head(action, self.config.head, self.config.bins)
-        last = Linear(width, self.head.size)
-        self.action_net = nn.Sequential(Linear(width, width), nn.SiLU(), last)
-        self.value_net = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, 1))
-        with torch.no_grad():
-            last.weight.mul_(0.01)  # close to uniform at the start
-            last.bias.zero_()
+        self.listener: Backbone | None = make_backbone(config, 1) if listens else None
+        self.backbone = make_backbone(config, config.layers)
+        # Without a memory nothing tells a first tick from others.
+        has_memory = config.backbone != "none"
+        self.first = nn.Parameter(torch.randn(config.width) / math.sqrt(config.width)) if has_memory else None
 
     @property
     def state_shape(self) -> tuple[int, int]:
@@ -142,12 +139,15 @@ class Policy(nn.Module):
         self, observation: dict[str, Tensor], state: Tensor, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One tick: `(batch, *shape)` arrays to features `(batch, width)` and the next state."""
-        code = None
+        code, begins = None, _is_empty(state)
+        if episode_starts is not None:
+            begins = begins | episode_starts.bool()
         if self.listener is not None:
             code, heard = self.listener.step(self.encoder.hear(observation), state[:, :1], episode_starts)
             state = state[:, 1:]
         tokens = self.encoder(observation, code)
-        features, state = self.backbone.step(tokens[:, 0], state, episode_starts)
+        first = tokens[:, 0] if self.first is None else tokens[:, 0] + begins[:, None] * self.first
+        features, state = self.backbone.step(first, state, episode_starts)
         for k in range(1, tokens.shape[1]):
             features, state = self.backbone.step(tokens[:, k], state)
         return features, state if self.listener is None else torch.cat([heard, state], 1)
@@ -159,13 +159,17 @@ class Policy(nn.Module):
 
         `episode_starts` `(batch, time)` is true at the first tick of an episode.
         """
-        code = None
+        code, begins = None, _is_empty(state)
         if self.listener is not None:
             words = self.encoder.hear_over_time(observations)
             code, heard = self.listener.scan(words, state[:, :1], episode_starts)
             state = state[:, 1:]
         tokens = self.encoder.over_time(observations, code)
         k = tokens.shape[2]
+        if self.first is not None:
+            marks = begins.new_zeros(tokens.shape[:2]) if episode_starts is None else episode_starts.bool()
+            marks = torch.cat([(marks[:, :1] | begins[:, None]), marks[:, 1:]], 1)
+            tokens = tokens + F.pad((marks[..., None] * self.first)[:, :, None], (0, 0, 0, k - 1))
         if k > 1 and episode_starts is not None:
             starts = episode_starts.new_zeros(*episode_starts.shape, k)
             starts[..., 0] = episode_starts  # an episode starts at its tick's first token
@@ -173,6 +177,37 @@ class Policy(nn.Module):
         features, state = self.backbone.scan(tokens.flatten(1, 2), state, episode_starts)
         features = features[:, k - 1 :: k]  # read out at the last token of a tick
         return features, state if self.listener is None else torch.cat([heard, state], 1)
+
+
+def _is_empty(state: Tensor) -> Tensor:
+    """Which rows `(batch,)` have no past. Only an episode start has an all-zero state."""
+    return state.abs().amax((1, 2)) == 0
+
+
+def value_net(width: int) -> nn.Sequential:
+    """Features to one value."""
+    return nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, 1))
+
+
+class Policy(SequenceEncoder):
+    """Named observations and a recurrent state to an action and the next state; see `SequenceEncoder`."""
+
+    def __init__(
+        self,
+        observation: dict[str, Spec],
+        action: Spec,
+        config: PolicyConfig | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__(observation, config or PolicyConfig(), vocabulary)
+        self.action_spec, width = action, self.config.width
+        self.head = make_head(action, self.config.head, self.config.bins)
+        last = Linear(width, self.head.size)
+        self.action_net = nn.Sequential(Linear(width, width), nn.SiLU(), last)
+        self.value_net = value_net(width)
+        with torch.no_grad():
+            last.weight.mul_(0.01)  # close to uniform at the start
+            last.bias.zero_()
 
     def act(self, observation: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
         """The most probable action `(batch, …)` in physical units, and the next state. This is what is exported."""

@@ -59,7 +59,7 @@ class DiscreteSpec:
 
 @dataclass(frozen=True)
 class MultiDiscreteSpec:
-    """A vector of integers, entry i in `[0, nvec[i])`."""
+    """A vector of integers, entry i in `[0, nvec[i])`; a MultiBinary space is one of twos."""
 
     nvec: tuple[int, ...]
     unit: str = ""
@@ -116,7 +116,7 @@ def from_json(data: Any, name: str) -> Spec:
 
 
 def spec_from_space(space: Any, *, max_words: int = 24, unit: str = "", names: tuple[str, ...] = ()) -> Spec:
-    """The spec of one gymnasium space (Box, Discrete, MultiDiscrete or Text).
+    """The spec of one gymnasium space (Box, Discrete, MultiDiscrete, MultiBinary or Text).
 
     Recognised by class name, so that this module does not import gymnasium.
     """
@@ -131,9 +131,15 @@ def spec_from_space(space: Any, *, max_words: int = 24, unit: str = "", names: t
         return DiscreteSpec(int(space.n), unit)
     if kind == "MultiDiscrete":
         return MultiDiscreteSpec(tuple(int(n) for n in np.ravel(space.nvec)), unit)
+    if kind == "MultiBinary":
+        if len(space.shape) != 1:
+            raise UserError(f"MultiBinary({list(space.shape)}) is not supported; use one dimension")
+        return MultiDiscreteSpec((2,) * int(space.shape[0]), unit)
     if kind == "Text":
         return TextSpec(max_words, unit)
-    raise UserError(f"space {kind} is not supported; use Box, Discrete, MultiDiscrete or Text, or a Dict of these")
+    raise UserError(
+        f"space {kind} is not supported; use Box, Discrete, MultiDiscrete, MultiBinary or Text, or a Dict of these"
+    )
 
 
 def specs_from_space(space: Any, *, max_words: int = 24, units: dict[str, str] | None = None) -> dict[str, Spec]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
 from mcsd_agent.spaces import BoxSpec, MultiDiscreteSpec, Spec, TextSpec
 from mcsd_agent.strict import build, load_yaml
 
@@ -207,10 +208,12 @@ def load_robot(path: str | Path) -> RobotConfig:
 def check_fit(observation: Mapping[str, Spec], action: Spec, rate_hz: float, robot: RobotConfig) -> None:
     """`UserError` unless the robot gives what a policy of these specs needs, and takes its actions.
 
-    A robot may give more than a policy uses.
+    A robot may give more than a policy uses. The action before is the controller's to give.
     """
     offered = [*robot.observations, *([robot.instruction.name] if robot.instruction else [])]
     for name, spec in observation.items():
+        if name == PREVIOUS_ACTION:
+            continue
         if name not in offered:
             raise UserError(
                 f"the artifact is for other observation names: it needs {name!r}, which robot {robot.name!r} does not"

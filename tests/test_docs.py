@@ -15,9 +15,11 @@ from mcsd_agent.cli import _parser
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.policy import PolicyConfig
 from mcsd_agent.strict import to_dict
-from mcsd_agent.training.config import EvaluationConfig, ImitateConfig, PPOConfig, TrainConfig
+from mcsd_agent.training.config import EvaluationConfig, ImitateConfig, PPOConfig, SACConfig, TrainConfig
 from mcsd_agent.training.demos import RecordConfig
+from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.imitation import ImitationConfig
+from mcsd_agent.training.tune_config import TuneConfig
 from ros_bridge import robot_config
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +54,9 @@ def rows(section: str) -> dict[str, list[str]]:
         ("`policy`", PolicyConfig()),
         ("`policy.encoder`", EncoderConfig()),
         ("`ppo`", PPOConfig()),
+        ("`sac`", SACConfig()),
+        ("`options`", EnvOptions()),
+        ("`tune`", TuneConfig()),
         ("`record`", RecordConfig()),
         ("`imitation`", ImitationConfig()),
         ("`evaluation`", EvaluationConfig()),

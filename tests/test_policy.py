@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from mcsd_agent.encoders import EncoderConfig, VectorEncoder
 from mcsd_agent.errors import UserError
-from mcsd_agent.heads import BinnedHead, CategoricalHead, GaussianHead
+from mcsd_agent.heads import (
+    BinnedHead,
+    CategoricalHead,
+    GaussianHead,
+    MultiCategoricalHead,
+    SquashedGaussianHead,
+)
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, TextSpec
@@ -84,7 +91,7 @@ def test_word_order_changes_the_instruction_code():
 def test_actions_stay_within_bounds_for_wild_parameters():
     spec = BoxSpec((2,), low=(0.0, -1.5), high=(0.6, 1.5))
     low, high = torch.tensor([0.0, -1.5]), torch.tensor([0.6, 1.5])
-    for head in (GaussianHead(spec), BinnedHead(spec, (5, 9))):
+    for head in (GaussianHead(spec), SquashedGaussianHead(spec), BinnedHead(spec, (5, 9))):
         action = head.mode(50 * torch.randn(200, head.size))
         assert (action >= low - 1e-6).all()
         assert (action <= high + 1e-6).all()
@@ -94,6 +101,8 @@ def test_actions_stay_within_bounds_for_wild_parameters():
     "head",
     [
         CategoricalHead(DiscreteSpec(4)),
+        MultiCategoricalHead(MultiDiscreteSpec((2, 5, 3))),
+        SquashedGaussianHead(BoxSpec((2,), low=(0.0, -1.5), high=(0.6, 1.5))),
         GaussianHead(BoxSpec((2,), low=(0.0, -1.0), high=(1.0, 1.0))),
         BinnedHead(BoxSpec((2,), low=(0.0, -1.5), high=(0.6, 1.5)), (3, 5)),
     ],
@@ -102,7 +111,36 @@ def test_log_probabilities_and_entropy_agree_with_sampling(head):
     torch.manual_seed(0)
     parameters = torch.randn(head.size).expand(40_000, -1)
     log_p = head.log_prob(parameters, head.sample(parameters))
-    assert -log_p.mean().item() == pytest.approx(head.entropy(parameters)[0].item(), abs=0.02)
+    assert -log_p.mean().item() == pytest.approx(head.entropy(parameters).mean().item(), abs=0.02)
+
+
+def test_a_squashed_gaussian_spends_probability_one_within_its_bounds():
+    head = SquashedGaussianHead(BoxSpec((1,), low=(0.5,), high=(2.5,)))
+    parameters = torch.tensor([0.7, -0.3])
+    actions = torch.linspace(0.5, 2.5, 20_001)[1:-1, None]
+    assert (head.log_prob(parameters, actions).exp().sum() * 2.0 / 20_000).item() == pytest.approx(1.0, abs=1e-3)
+    action, log_prob = head.rsample_with_log_prob(parameters.expand(100, -1))
+    torch.testing.assert_close(head.log_prob(parameters, action), log_prob, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("head", "mask"),
+    [
+        (CategoricalHead(DiscreteSpec(3)), [True, False, True]),
+        (MultiCategoricalHead(MultiDiscreteSpec((2, 3))), [False, True, True, False, True]),
+    ],
+)
+def test_masked_actions_are_never_taken_and_carry_no_entropy(head, mask):
+    torch.manual_seed(0)
+    allowed = torch.tensor(mask)
+    parameters = head.masked(torch.randn(head.size), allowed).expand(5000, -1)
+    actions = torch.cat([head.sample(parameters), head.mode(parameters)[:1]])
+    firsts = [0] if actions.ndim == 1 else [0, 2]
+    for column, first in zip(actions.reshape(len(actions), -1).T, firsts, strict=True):
+        assert allowed[first + column].all()
+    entropy = head.entropy(parameters)
+    assert torch.isfinite(entropy).all()
+    assert (entropy <= np.log(2) * len(firsts)).all()
 
 
 def test_binned_head_learns_the_value_between_its_bins_and_never_averages_two_modes():
@@ -140,7 +178,7 @@ def test_running_statistics_match_all_data_however_it_is_split():
         (lambda: PolicyConfig(layers=0), "layers=0"),
         (lambda: EncoderConfig(scan=("ranges",)), "range entry and the label entry"),
         (lambda: Policy({"text": TextSpec(4)}, DiscreteSpec(2)), "vocabulary"),
-        (lambda: Policy({"x": BoxSpec((2,))}, MultiDiscreteSpec((2, 2))), "multi_discrete"),
+        (lambda: Policy({"x": BoxSpec((2,))}, TextSpec(3)), "actions of kind text"),
         (lambda: Policy({"x": BoxSpec((2,))}, BoxSpec((1,)), PolicyConfig(head="binned")), "finite action bounds"),
         (
             lambda: Policy({"x": BoxSpec((2,))}, DiscreteSpec(2), PolicyConfig(encoder=EncoderConfig(scan=("y", "x")))),

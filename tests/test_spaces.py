@@ -42,10 +42,11 @@ def test_shapes_and_kinds():
     assert specs["discrete"] == DiscreteSpec(3)
     assert specs["many"] == MultiDiscreteSpec((3, 4))
     assert specs["text"] == TextSpec(7)
+    assert specs_from_space(spaces.MultiBinary(3))["observation"] == MultiDiscreteSpec((2, 2, 2))
     assert isinstance(specs["box"], BoxSpec)
 
 
-@pytest.mark.parametrize("space", [spaces.MultiBinary(3), spaces.Discrete(3, start=1), spaces.Tuple([])])
+@pytest.mark.parametrize("space", [spaces.MultiBinary([3, 2]), spaces.Discrete(3, start=1), spaces.Tuple([])])
 def test_other_spaces_are_refused(space):
     with pytest.raises(UserError):
         specs_from_space(space)

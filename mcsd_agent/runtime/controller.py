@@ -36,6 +36,8 @@ import numpy as np
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.runtime.action_limits import ActionLimits
 from mcsd_agent.runtime.observations import ObservationError
+from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
+from mcsd_agent.runtime.previous_action import PreviousAction
 from mcsd_agent.runtime.robot import Reading, Robot
 from mcsd_agent.runtime.stream import Stream
 from mcsd_agent.runtime.telemetry import Telemetry
@@ -119,10 +121,12 @@ class Controller:
         self._tolerance = config.late_tolerance_s or 0.5 * self.period_s
         texts = [name for name, s in spec.observation.items() if isinstance(s, TextSpec)]
         self._instruction = texts[0] if texts else None
+        self._previous = PreviousAction(spec.observation, spec.action)
+        self._sensed = tuple(name for name in spec.observation if name != PREVIOUS_ACTION)
         self._max_ages = {
-            n: config.max_age_by_name.get(n, math.inf if n in texts else default_age) for n in spec.observation
+            n: config.max_age_by_name.get(n, math.inf if n in texts else default_age) for n in self._sensed
         }
-        self._numeric = tuple(name for name in spec.observation if name not in texts)
+        self._numeric = tuple(name for name in self._sensed if name not in texts)
         self._state = stream.initial_state()
         self._last_sent = self._limits.at_rest()
         self._index = -1
@@ -169,6 +173,7 @@ class Controller:
         if self._reset_wanted:
             self._reset_wanted = False
             self._state, self._fault = self.stream.initial_state(), None
+            self._previous.forget()
 
         turn = _Turn()
         try:
@@ -248,7 +253,10 @@ class Controller:
         if reason is not None:
             return reason
         try:
-            inputs = self.stream.read({name: reading.values[name] for name in self.stream.spec.observation})
+            sensed = {name: reading.values[name] for name in self._sensed}
+            if self._previous.wanted:
+                sensed[PREVIOUS_ACTION] = self._previous.value
+            inputs = self.stream.read(sensed)
         except ObservationError as error:
             turn.detail = str(error)
             return f"invalid_observation:{error.name}"
@@ -275,6 +283,7 @@ class Controller:
         action = self._limits.apply(asked, self._last_sent)
         sent = self.robot.send(action)
         turn.sent = self._limits.check_sent(action if sent is None else sent)
+        self._previous.set(turn.sent)
         if self._last_sent is not None:
             self._last_sent = turn.sent
         return "ok"
@@ -307,6 +316,7 @@ class Controller:
 
     def _stop(self, turn: _Turn, reason: str) -> None:
         self._last_sent = self._limits.at_rest()
+        self._previous.forget()
         try:
             self.robot.stop(reason)
         except Exception as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.runtime.artifact_spec import ArtifactSpec
+from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Robot(Protocol):
 def check_robot_matches(spec: ArtifactSpec, names: Iterable[str]) -> None:
     """`UserError` when a robot that offers the observations `names` lacks one that the policy needs.
 
-    A robot may offer more than a policy uses.
+    A robot may offer more than a policy uses. The action before is the controller's to give.
     """
-    offered = sorted(names)
+    offered = sorted({*names, PREVIOUS_ACTION})
     for name in spec.observation:
         if name not in offered:
             raise UserError(

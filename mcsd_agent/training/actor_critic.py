@@ -9,18 +9,30 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.policy import Policy, PolicyConfig
+from mcsd_agent.heads import CategoricalHead, MultiCategoricalHead
+from mcsd_agent.policy import Policy, PolicyConfig, SequenceEncoder, value_net
 from mcsd_agent.spaces import SINGLE, spec_from_space
 from mcsd_agent.strict import build
 from mcsd_agent.training.episodes import Collate
 from mcsd_agent.training.instructions import policy_specs
+from mcsd_agent.training.value_scale import ValueScale
+
+#: Keys that scripts for sb3-contrib's recurrent policies use, by ours.
+_LSTM_KEYS = {"lstm_hidden_size": "width", "n_lstm_layers": "layers", "shared_lstm": "share_backbone"}
+
+#: Enough for control tasks, and a quarter of the work of `PolicyConfig`'s own.
+_WIDTH = 64
 
 
 class SequenceActorCritic(BasePolicy):
-    """`policy_kwargs` are the keys of `PolicyConfig`, for example `dict(backbone="gru", width=64)`."""
+    """`policy_kwargs` are the keys of `PolicyConfig`, for example `dict(backbone="gru", layers=1)`; the width is 64
+    unless they say otherwise.
+
+    With `share_backbone=False` the state has the critic's layers after the actor's.
+    """
 
     def __init__(
         self,
@@ -33,11 +45,17 @@ class SequenceActorCritic(BasePolicy):
         super().__init__(observation_space, action_space)
         if use_sde:
             raise UserError("use_sde=True is not supported by sequence policies; leave it False")
-        self.policy_kwargs = policy_kwargs
+        self.policy_kwargs = {_LSTM_KEYS.get(k, k): v for k, v in policy_kwargs.items()}
         specs, vocabulary = policy_specs(observation_space)
-        config = build(PolicyConfig, policy_kwargs, "policy_kwargs")
+        config = build(PolicyConfig, {"width": _WIDTH, **self.policy_kwargs}, "policy_kwargs")
         self.net = Policy(specs, spec_from_space(action_space), config, vocabulary)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=lr_schedule(1), eps=1e-5)
+        self.critic: SequenceEncoder | None = None
+        if not config.share_backbone:
+            self.critic = SequenceEncoder(specs, config, vocabulary)
+            self.net.value_net = value_net(config.width)
+        self.value_scale = ValueScale()
+        # One pass over all weights a step; the values are those of the plain form.
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1), eps=1e-5, fused=True)
         self.collate = Collate(specs, vocabulary)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -48,29 +66,83 @@ class SequenceActorCritic(BasePolicy):
             **self.policy_kwargs,
         }
 
-    def tensors(self, observation: Any) -> dict[str, Tensor]:
+    @property
+    def value_layer(self) -> nn.Linear:
+        """The value network's last layer."""
+        last = self.net.value_net[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Zeros `(batch, layers, state_size)`, the critic's layers included."""
+        state = self.net.initial_state(batch)
+        return state if self.critic is None else torch.cat([state, self.critic.initial_state(batch)], 1)
+
+    def host_tensors(self, observation: Any) -> dict[str, Tensor]:
         """Arrays `(n_envs, *shape)`, alone or in a dict, to tensors by name."""
         entries = observation if isinstance(observation, dict) else {SINGLE: observation}
-        return {k: torch.as_tensor(v, device=self.device) for k, v in entries.items()}
+        return {k: torch.as_tensor(v) for k, v in entries.items()}
 
-    def forward(self, observation: dict[str, Tensor], state: Tensor, starts: Tensor) -> tuple[Tensor, ...]:
-        """One tick of exploration: actions, values, log-probabilities and the next state."""
-        features, state = self.net.step(observation, state, starts)
+    def tensors(self, observation: Any) -> dict[str, Tensor]:
+        """`host_tensors` on the policy's device."""
+        return {k: v.to(self.device) for k, v in self.host_tensors(observation).items()}
+
+    def _features(
+        self, form: str, observation: dict[str, Tensor], state: Tensor, starts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features for the action and for the value, and the next state, by `step` or `scan`."""
+        if self.critic is None:
+            features, state = getattr(self.net, form)(observation, state, starts)
+            return features, features, state
+        layers = self.net.state_shape[0]
+        features, actor = getattr(self.net, form)(observation, state[:, :layers], starts)
+        valued, critic = getattr(self.critic, form)(observation, state[:, layers:], starts)
+        return features, valued, torch.cat([actor, critic], 1)
+
+    def _action_parameters(self, features: Tensor, masks: Tensor | None) -> Tensor:
+        """Of the distribution over actions; `masks` `(…, logits)` is false where an action is not available."""
         parameters = self.net.action_net(features)
-        actions = self.net.head.sample(parameters)
-        return actions, self.net.values(features), self.net.head.log_prob(parameters, actions), state
+        if masks is None:
+            return parameters
+        if not isinstance(self.net.head, CategoricalHead | MultiCategoricalHead):
+            raise UserError(f"action masks need discrete actions; the action space is {self.action_space}")
+        return self.net.head.masked(parameters, masks)
+
+    def _values(self, features: Tensor) -> Tensor:
+        return self.value_scale(self.net.values(features))
+
+    def forward(
+        self,
+        observation: dict[str, Tensor],
+        state: Tensor,
+        starts: Tensor,
+        masks: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """One tick of exploration: actions, values, log-probabilities and the next state."""
+        features, valued, state = self._features("step", observation, state, starts)
+        parameters = self._action_parameters(features, masks)
+        head = self.net.head
+        actions = head.sample(parameters) if noise is None else head.sample(parameters, noise)  # type: ignore[call-arg]
+        return actions, self._values(valued), self.net.head.log_prob(parameters, actions), state
 
     def evaluate_sequences(
-        self, observations: dict[str, Tensor], actions: Tensor, state: Tensor, starts: Tensor
+        self,
+        observations: dict[str, Tensor],
+        actions: Tensor,
+        state: Tensor,
+        starts: Tensor,
+        masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, log-probabilities and entropies `(batch, time)` of whole rollouts."""
-        features, _ = self.net.scan(observations, state, starts)
-        parameters = self.net.action_net(features)
-        return self.net.values(features), self.net.head.log_prob(parameters, actions), self.net.head.entropy(parameters)
+        """Values, log-probabilities and entropies `(batch, time)` of whole sequences."""
+        features, valued, _ = self._features("scan", observations, state, starts)
+        parameters = self._action_parameters(features, masks)
+        head = self.net.head
+        return self._values(valued), head.log_prob(parameters, actions), head.entropy(parameters)
 
     def predict_values(self, observation: dict[str, Tensor], state: Tensor, starts: Tensor | None) -> Tensor:
         """Values `(n_envs,)`."""
-        return self.net.values(self.net.step(observation, state, starts)[0])
+        return self._values(self._features("step", observation, state, starts)[1])
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         raise NotImplementedError("a sequence policy needs its state; call predict(observation, state, episode_start)")
@@ -81,6 +153,7 @@ class SequenceActorCritic(BasePolicy):
         state: np.ndarray | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Actions and the next state `(n_envs, layers, state_size)`.
 
@@ -88,23 +161,32 @@ class SequenceActorCritic(BasePolicy):
         back in; `state=None` begins anew, and so do the rows where `episode_start` is true.
         """
         self.set_training_mode(False)
-        batched, vectorised = self._as_batch(observation)
+        batched, vectorised = self.as_batch(observation)
         tensors = {k: torch.as_tensor(v, device=self.device) for k, v in batched.items()}
         n = len(next(iter(tensors.values())))
         with torch.no_grad():
             before = self.net.initial_state(n) if state is None else torch.as_tensor(state, device=self.device)
-            starts = None if episode_start is None else torch.as_tensor(episode_start, device=self.device)
+            if before.shape != (n, *self.net.state_shape):
+                raise UserError(
+                    f"state of shape {tuple(before.shape)} must be {(n, *self.net.state_shape)}: the one that predict "
+                    f"returned for the {n} observations before, or None to begin anew"
+                )
+            starts = None if episode_start is None else torch.as_tensor(episode_start, device=self.device).reshape(n)
             features, after = self.net.step(tensors, before, starts)
-            parameters = self.net.action_net(features)
+            masks = None if action_masks is None else torch.as_tensor(action_masks, device=self.device).reshape(n, -1)
+            parameters = self._action_parameters(features, masks)
             chosen = self.net.head.mode(parameters) if deterministic else self.net.head.sample(parameters)
         actions = chosen.cpu().numpy()
         if isinstance(self.action_space, spaces.Box):
             actions = np.clip(actions, self.action_space.low, self.action_space.high)
         return (actions if vectorised else actions[0]), after.cpu().numpy()
 
-    def _as_batch(self, observation: Any) -> tuple[dict[str, np.ndarray], bool]:
+    def as_batch(self, observation: Any) -> tuple[dict[str, np.ndarray], bool]:
+        """Arrays `(batch, *shape)` by name from one observation or a batch of them, and whether it was a batch."""
         entries = observation if isinstance(observation, dict) else {SINGLE: observation}
         encoded = {k: self.collate.encode(v) if isinstance(v, str) else np.asarray(v) for k, v in entries.items()}
         name, spec = next(iter(self.net.observation_specs.items()))
+        if name not in encoded:
+            raise UserError(f"the observation has no entry {name!r}; it has {', '.join(sorted(encoded))}")
         vectorised = encoded[name].ndim == len(spec.shape) + 1
         return {k: v if vectorised else v[None] for k, v in encoded.items()}, vectorised

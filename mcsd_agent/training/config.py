@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import PolicyConfig
 from mcsd_agent.strict import apply_overrides, build, load_yaml
 from mcsd_agent.training.demos import RecordConfig
+from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.imitation import ImitationConfig
+from mcsd_agent.training.tune_config import TuneConfig
 
 Config = TypeVar("Config", "TrainConfig", "ImitateConfig")
+
+
+def _check_least(config: Any, least: int, *names: str) -> None:
+    """`UserError` for the first of these values that is below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise UserError(f"{name}={getattr(config, name)} must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if self.episodes < 0:
-            raise UserError(f"evaluation.episodes={self.episodes} must be at least 0")
+            raise UserError(f"evaluation.episodes={self.episodes} must be at least 0; 0 is no evaluation")
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class PPOConfig:
     """Arguments of `SequencePPO`; learning_rate falls linearly to 0 when `anneal`."""
 
     n_steps: int = 128
+    batch_size: int | None = None
     n_minibatches: int | None = None
     n_epochs: int = 10
     learning_rate: float = 1e-3
@@ -47,32 +57,80 @@ class PPOConfig:
     gae_lambda: float = 0.95
     clip_range: float = 0.2
     clip_range_vf: float | None = None
+    normalize_advantage: bool = True
     ent_coef: float = 0.0
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
     target_kl: float | None = None
+    gradient_accumulation_steps: int = 1
+    noise_correlation: float = 0.0
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Arguments of `SequenceSAC`; learning_rate falls linearly to 0 when `anneal`."""
+
+    learning_rate: float = 1e-3
+    anneal: bool = False
+    buffer_size: int = 1_000_000
+    learning_starts: int = 1000
+    batch_size: int = 16
+    sequence_length: int = 32
+    burn_in: int = 16
+    n_steps: int = 1
+    tau: float = 0.005
+    gamma: float = 0.99
+    train_freq: int = 1
+    gradient_steps: int = 1
+    ent_coef: float | str = "auto"
+    target_entropy: float | str = "auto"
+    max_grad_norm: float | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Reinforcement learning with `SequencePPO`; written for `mcsd-agent train`."""
+    """Reinforcement learning; written for `mcsd-agent train`.
+
+    `ppo` counts where `algorithm` is ppo, `sac` where it is sac. `eval_every` None is a tenth of `timesteps`,
+    0 is never.
+    """
 
     env: str
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    options: EnvOptions = field(default_factory=EnvOptions)
+    algorithm: Literal["ppo", "sac"] = "ppo"
     n_envs: int = 16
+    vectorised: Literal["sync", "async", "batched"] = "sync"
+    normalize_reward: bool = False
     timesteps: int = 100_000
     seed: int = 0
     threads: int = 1
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     rate_hz: float | None = None
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    eval_every: int | None = None
+    eval_episodes: int = 10
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint_every: int = 50_000
+    video_episodes: int = 1
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
-        for name in ("n_envs", "timesteps", "threads", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
+        _check_least(self, 1, "n_envs", "timesteps", "threads", "checkpoint_every", "eval_episodes")
+        _check_least(self, 0, "seed", "video_episodes", "evaluation_steps")
+
+    @property
+    def evaluation_steps(self) -> int:
+        """Steps between evaluations, 0 for none."""
+        return max(1, self.timesteps // 10) if self.eval_every is None else self.eval_every
+
+    @property
+    def evaluation_kwargs(self) -> dict[str, Any]:
+        """The environment's arguments when the policy is judged."""
+        return self.env_kwargs if self.evaluation.env_kwargs is None else self.evaluation.env_kwargs
 
 
 @dataclass(frozen=True)
@@ -92,14 +150,15 @@ class ImitateConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise UserError(f"threads={self.threads} must be at least 1")
+        _check_least(self, 1, "threads")
 
 
 def load_config(cls: type[Config], path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """The config in a YAML file with `a.b=value` overrides; `UserError` names the key, value and constraint."""
+    data = load_yaml(path)
+    data.pop("kind", None)  # the config.yaml of a run says which kind of run it was
     try:
-        return build(cls, apply_overrides(load_yaml(path), overrides))
+        return build(cls, apply_overrides(data, overrides))
     except UserError as error:
         message = str(error)
         raise UserError(message if str(path) in message else f"{path}: {message}") from None

@@ -1,25 +1,108 @@
-"""Environments and experts by name."""
+"""Environments and experts by name, one or many at once."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+import multiprocessing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import envs
+from envs.flat_names import FlatNames, is_nested
+from envs.fresh_info import FreshInfo
+from envs.grid_views import SymbolicView, is_symbolic
 from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.training.episodes import Expert
+from mcsd_agent.training.batched import BatchedVecEnv, has_batched
+from mcsd_agent.training.env_options import EnvOptions, apply_options, change_rewards, reward_function
+from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+
+if TYPE_CHECKING:
+    from mcsd_agent.training.episodes import Expert
+
+#: How many environments are stepped: one after the other, in a process each, or in one NumPy call.
+Vectorised = Literal["sync", "async", "batched"]
+
+#: Package and extra that bring the environments whose ids begin so.
+_EXTRAS = {"popgym-": "popgym", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 
 
-def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, **make_kwargs: Any) -> gymnasium.Env:
-    """`gymnasium.make` with one clear line for an unknown id or an argument the environment refuses."""
-    name = env_id.split(":")[-1]
-    if ":" not in env_id and name not in gymnasium.registry:
-        raise UserError(f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}")
+def make_env(
+    env_id: str,
+    env_kwargs: dict[str, Any] | None = None,
+    options: EnvOptions = EnvOptions(),  # noqa: B008 -- frozen
+    **make_kwargs: Any,
+) -> gymnasium.Env:
+    """`gymnasium.make` with one clear line for an unknown id or an argument the environment refuses.
+
+    Observations that policies do not read as they are get a form that they read: Tuples and nested Dicts
+    become one flat Dict (`envs.flat_names`), MiniGrid's view of numbers one-hot cells (`envs.grid_views`).
+    """
+    _import_extra(env_id)
+    if options.time_limit is not None:
+        make_kwargs = {"max_episode_steps": -1, **make_kwargs}  # -1: not the limit that the environment came with
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **make_kwargs, **(env_kwargs or {}))
-    except (TypeError, ValueError, gymnasium.error.Error, ModuleNotFoundError) as error:
+        env = gymnasium.make(env_id, disable_env_checker=True, **make_kwargs, **(env_kwargs or {}))
+    except (TypeError, ValueError, gymnasium.error.Error, ImportError, OSError) as error:
         raise UserError(f"environment {env_id!r} with {env_kwargs or {}}: {' '.join(str(error).split())}") from None
+    if "popgym-" in env_id:
+        env = FreshInfo(env)  # some hand out one dict for all ticks, which Monitor and SB3 write into
+    if is_nested(env.observation_space):
+        env = FlatNames(env)
+    if is_symbolic(env.observation_space):
+        env = SymbolicView(env)
+    return apply_options(env, options)
+
+
+def make_vec(
+    env_id: str,
+    env_kwargs: dict[str, Any] | None = None,
+    options: EnvOptions = EnvOptions(),  # noqa: B008 -- frozen
+    n_envs: int = 1,
+    seed: int | None = None,
+    vectorised: Vectorised = "sync",
+    wrapper: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+) -> VecEnv:
+    """`n_envs` environments, the i-th with seed `seed + i`, each in a Monitor that reports its own rewards.
+
+    `options` may change the rewards that are learnt from, not those that are reported. Text is encoded to word
+    ids. `wrapper` comes outermost. `batched` is for environments with a form of their own for many episodes, as in
+    `envs.vector_memory`.
+    """
+    if n_envs < 1:
+        raise UserError(f"n_envs={n_envs} must be at least 1")
+    if vectorised == "batched":
+        if not has_batched(env_id):
+            raise UserError(f"vectorised='batched': {env_id!r} has no such form; choose 'sync' or 'async'")
+        if wrapper is not None or options.without_rewards() != EnvOptions():
+            raise UserError("vectorised='batched' takes reward options only; choose 'sync' for wrappers and others")
+        return BatchedVecEnv(env_id, n_envs, seed, env_kwargs or {}, reward_function(options))
+    if vectorised not in ("sync", "async"):
+        raise UserError(f"vectorised={vectorised!r} is not valid; choose 'sync', 'async' or 'batched'")
+    probe = make_env(env_id, env_kwargs, options)  # bad input is reported here, not by a process that dies
+    vocabulary = None
+    if has_text(probe.observation_space):
+        vocabulary = vocabulary_for(probe, getattr(probe.unwrapped, "instruction_max_words", 24))
+    probe.close()
+
+    def make_one() -> gymnasium.Env:
+        env = make_env(env_id, env_kwargs, options.without_rewards())
+        if vocabulary is not None:
+            env = EncodeInstruction(env, vocabulary)
+        env = change_rewards(Monitor(env), options)
+        return env if wrapper is None else wrapper(env)
+
+    if vectorised == "sync":
+        vec_env: VecEnv = DummyVecEnv([make_one] * n_envs)
+    else:
+        # Processes are copies of one that has imported everything already, and that has no threads to lose.
+        multiprocessing.set_forkserver_preload([__name__])
+        vec_env = SubprocVecEnv([make_one] * n_envs, start_method=_start_method())
+    vec_env.seed(seed)
+    return vec_env
 
 
 def make_expert(env_id: str, expert: str = "scripted") -> Expert:
@@ -30,3 +113,24 @@ def make_expert(env_id: str, expert: str = "scripted") -> Expert:
         return envs.make_expert(env_id)
     except (KeyError, ValueError) as error:
         raise UserError(f"environment {env_id!r} has no scripted expert: {error}") from None
+
+
+def _start_method() -> str:
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _import_extra(env_id: str) -> None:
+    """Register the environments of an optional package; `UserError` for an id that nothing registers."""
+    module, _, name = env_id.rpartition(":")
+    package = next((p for prefix, p in _EXTRAS.items() if name.startswith(prefix)), None)
+    if package is not None and module in ("", package):
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+            raise UserError(
+                f"environment {env_id!r} needs the package {package}; run: pip install 'mcsd-agent[{package}]'"
+            ) from None
+    if not module and name not in gymnasium.registry:
+        raise UserError(f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcsd_agent.policy import Policy
+from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
 from mcsd_agent.training.statistics import Rate, mean_interval
@@ -63,6 +64,7 @@ def evaluate(
     policy: Policy,
     env_id: str,
     env_kwargs: dict[str, Any],
+    options: EnvOptions = EnvOptions(),  # noqa: B008 -- frozen
     *,
     episodes: int,
     seed: int,
@@ -70,12 +72,15 @@ def evaluate(
     parallel: int = 50,
     on_episode: Callable[[Episode], None] = lambda episode: None,
 ) -> list[Evaluation]:
-    """`episodes` episodes per group with the most probable actions, on seeds `seed, seed + 1, …`."""
+    """`episodes` episodes per group with the most probable actions, on seeds `seed, seed + 1, …`.
+
+    Returns are of the environment's own rewards, whatever `options` made of them for training.
+    """
     results = []
     for name, changes in (groups or {"all": {}}).items():
         kwargs = {**env_kwargs, **changes}
         finished = run_episodes(
-            lambda kwargs=kwargs: make_env(env_id, kwargs),  # type: ignore[misc]
+            lambda kwargs=kwargs: make_env(env_id, kwargs, options.without_rewards()),  # type: ignore[misc]
             lambda batch: PolicyActor(policy, batch),
             range(seed, seed + episodes),
             parallel=parallel,

@@ -1,13 +1,15 @@
 """The folder of one run: what was asked for, with which versions, and what came out.
 
-config.yaml   resolved config            metrics.csv   one row per report
-versions.json packages, git, seed        policy.mcsd   the artifact, when training ended
-checkpoint.pt for --resume               curve.png, evaluation.json
+config.yaml    resolved config            metrics.csv            one row per report
+versions.json  packages, git, seed        policy.mcsd            the artifact, when training ended
+checkpoint.pt  for --resume               best.pt, best.mcsd     where evaluation was best
+curve.png, tensorboard/                   evaluation.json, evaluation.mp4
 """
 
 from __future__ import annotations
 
 import csv
+import fcntl
 import importlib.metadata
 import io
 import json
@@ -15,14 +17,16 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.strict import to_dict
+from mcsd_agent.strict import load_yaml, to_dict
+from mcsd_agent.training.checkpoint_file import CheckpointFiles
 
 _PACKAGES = ("mcsd-agent", "torch", "numpy", "gymnasium", "stable-baselines3", "mujoco", "onnxruntime")
 
@@ -33,17 +37,26 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._columns: list[str] = []
+        self._checkpoints = CheckpointFiles(self.checkpoint)
 
     @classmethod
-    def create(cls, path: Path | None, kind: str, config: Any) -> RunFolder:
-        """A new folder; without a path, `runs/KIND-YYYYmmdd-HHMMSS`. An existing one is never overwritten."""
+    def create(cls, path: Path | None, kind: str, config: Any, *, written_as: str | None = None) -> RunFolder:
+        """A new folder; without a path, `runs/KIND-YYYYmmdd-HHMMSS`. An existing one is never overwritten.
+
+        `written_as` is the kind that config.yaml gives, where it is not that of the name.
+        """
         path = path or Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
         if (path / "config.yaml").exists():
             raise UserError(f"run folder {str(path)!r} exists already; choose another --out, or --resume it")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"run folder {str(path)!r} cannot be made ({error.strerror}); choose another --out"
+            ) from None
         run = cls(path)
-        run.write_config(kind, config)
-        run.write_json("versions.json", _versions())
+        run.write_config(written_as or kind, config)
+        run.write_json("versions.json", {**_versions(), "seed": getattr(config, "seed", None)})
         return run
 
     @classmethod
@@ -60,10 +73,32 @@ class RunFolder:
                 run._columns = next(csv.reader(file), [])
         return run
 
+    def stored_config(self) -> tuple[str, dict[str, Any]]:
+        """The kind of run and its resolved config, as mappings."""
+        stored = load_yaml(self.path / "config.yaml")
+        return str(stored.pop("kind", None)), stored
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a process writes here no other one may; the system frees the folder when the process dies."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"run folder {str(self.path)!r} is in use by another process; wait for it or end it"
+                ) from None
+            yield
+
     @property
     def artifact(self) -> Path:
         """Where the run's artifact is, or will be."""
         return self.path / "policy.mcsd"
+
+    @property
+    def best(self) -> Path:
+        """The weights that did best in an evaluation while training."""
+        return self.path / "best.pt"
 
     @property
     def checkpoint(self) -> Path:
@@ -84,6 +119,20 @@ class RunFolder:
         """A small JSON file."""
         self.write_text(name, json.dumps(data, indent=2) + "\n")
 
+    def read_json(self, name: str) -> Any:
+        """What `write_json` wrote, None where it did not."""
+        file = self.path / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def discard(self) -> None:
+        """Take back a folder whose run could not begin; one in which anything was learnt is left alone."""
+        if self.has_checkpoint or (self.path / "metrics.csv").is_file():
+            return
+        for name in ("config.yaml", "versions.json", "environment.json", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it was there before, with something of someone else's in it
+            self.path.rmdir()
+
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.csv; a column that is new is added to the rows before."""
         table = self.path / "metrics.csv"
@@ -91,29 +140,47 @@ class RunFolder:
         if fresh:
             before = list(csv.DictReader(table.read_text().splitlines())) if table.is_file() else []
             self._columns += fresh
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, self._columns)
-            writer.writeheader()
-            writer.writerows(before)
-            self.write_text("metrics.csv", text.getvalue())
+            self._write_metrics(before)
         with table.open("a", newline="") as file:
-            formatted = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            formatted = {k: f"{v:.9g}" if isinstance(v, float) else v for k, v in row.items()}
             csv.DictWriter(file, self._columns).writerow(formatted)
 
-    def save_checkpoint(self, data: dict[str, Any]) -> None:
-        """Tensors and plain values, replaced atomically."""
-        temporary = self.checkpoint.with_suffix(".part")
-        torch.save(data, temporary)
-        os.replace(temporary, self.checkpoint)
+    def drop_metrics_after(self, timesteps: int) -> None:
+        """Forget rows beyond a number of steps, and one that was cut short: they are about to come again."""
+        table = self.path / "metrics.csv"
+        if not table.is_file():
+            return
+        header, *rows = list(csv.reader(table.read_text().splitlines())) or [[]]
+        kept = [
+            dict(zip(header, row, strict=True))
+            for row in rows
+            if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= timesteps
+        ]
+        self._columns = header
+        self._write_metrics(kept)
 
-    def load_checkpoint(self) -> dict[str, Any]:
-        """The last checkpoint; only tensors and plain values are accepted."""
-        if not self.checkpoint.is_file():
+    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text("metrics.csv", text.getvalue())
+
+    def save_checkpoint(self, data: dict[str, Any]) -> None:
+        """Tensors and plain values; `OSError` when they cannot be written, and the last checkpoint stays."""
+        self._checkpoints.save(data)
+
+    def load_checkpoint(self, note: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+        """The last whole checkpoint; `note` is told when a newer one is torn."""
+        data = self._checkpoints.load(note)
+        if data is None:
             raise UserError(f"run {str(self.path)!r} has no checkpoint yet; start it again without --resume")
-        try:
-            return torch.load(self.checkpoint, weights_only=True)
-        except Exception as error:
-            raise UserError(f"checkpoint {str(self.checkpoint)!r} cannot be read ({type(error).__name__})") from None
+        return data
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether training got as far as one."""
+        return any(p.is_file() for p in (self._checkpoints.newest, self._checkpoints.previous))
 
 
 def _plain(data: Any) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +15,10 @@ from mcsd_agent.artifact import ParityReport, export_policy
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.spaces import spec_from_space, specs_from_space
+from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import EvaluationConfig, ImitateConfig
 from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
+from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.environments import make_env, make_expert
 from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
 from mcsd_agent.training.evaluation import Evaluation, evaluate
@@ -30,6 +35,17 @@ _DAGGER_SEEDS = 5_000_000
 Report = Callable[[str, float, str], None]
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """What a policy is exported for and judged in."""
+
+    env: str
+    env_kwargs: dict[str, Any]
+    options: EnvOptions
+    evaluation: EvaluationConfig
+    rate_hz: float
+
+
 def policy_for(env_id: str, env_kwargs: dict[str, Any], config: PolicyConfig, seed: int) -> Policy:
     """A fresh policy for an environment's spaces; the same seed gives the same weights."""
     env = make_env(env_id, env_kwargs)
@@ -43,11 +59,14 @@ def policy_for(env_id: str, env_kwargs: dict[str, Any], config: PolicyConfig, se
     return policy
 
 
-def control_rate(env_id: str, env_kwargs: dict[str, Any], rate_hz: float | None) -> float:
-    """Ticks per second: as configured, else the environment's `render_fps`, else a refusal."""
+def control_rate(
+    env_id: str, env_kwargs: dict[str, Any], rate_hz: float | None, options: EnvOptions | None = None
+) -> float:
+    """The policy's ticks per second: as configured, else the environment's `render_fps`, else a refusal."""
+    env = make_env(env_id, env_kwargs, options or EnvOptions())
     if rate_hz is not None:
+        env.close()
         return rate_hz
-    env = make_env(env_id, env_kwargs)
     rate = env.metadata.get("render_fps")
     env.close()
     if not rate:
@@ -84,7 +103,10 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
         policy, episodes, config.imitation, seed=config.seed, dagger=dagger, on_progress=on_progress
     )
     run.save_checkpoint({"policy": policy.state_dict()})  # what was learnt is not lost, whatever comes next
-    return finish(policy, task.env, task.env_kwargs, config.evaluation, config.rate_hz, run, report)
+    kwargs = task.env_kwargs if config.evaluation.env_kwargs is None else config.evaluation.env_kwargs
+    rate = control_rate(task.env, kwargs, config.rate_hz)
+    results, parity = finish(policy, Purpose(task.env, kwargs, EnvOptions(), config.evaluation, rate), run, report)
+    return policy, results, parity
 
 
 def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, round_index: int) -> list[Episode]:
@@ -99,25 +121,45 @@ def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, 
     )
 
 
-def finish(
-    policy: Policy,
-    env_id: str,
-    env_kwargs: dict[str, Any],
-    evaluation: EvaluationConfig,
-    rate_hz: float | None,
-    run: RunFolder,
-    report: Report,
-) -> tuple[Policy, list[Evaluation], ParityReport]:
+def finish(policy: Policy, purpose: Purpose, run: RunFolder, report: Report) -> tuple[list[Evaluation], ParityReport]:
     """What every run ends with: the artifact first, so that it is there whatever happens to the evaluation."""
     policy.eval()
-    if evaluation.env_kwargs is not None:
-        env_kwargs = evaluation.env_kwargs
-    parity = export_policy(
-        policy,
-        run.artifact,
-        rate_hz=control_rate(env_id, env_kwargs, rate_hz),
-        metadata={"env": env_id, "env_kwargs": env_kwargs},
-    )
+    parity = _export(policy, purpose, run.artifact)
+    results = _evaluate(policy, purpose, report)
+    run.write_json("evaluation.json", [r.to_json() for r in results])
+    return results, parity
+
+
+def finish_best(
+    policy: Policy, best: dict[str, Any], purpose: Purpose, run: RunFolder, report: Report
+) -> list[Evaluation]:
+    """The policy that was best while training as `best.mcsd`, judged on the same seeds when it is not the last one.
+
+    Its rows are added to `evaluation.json` with `best` in the name of their group.
+    """
+    last = policy.state_dict()
+    if all(torch.equal(last[k], v) for k, v in best["policy"].items()):
+        shutil.copyfile(run.artifact, run.artifact.with_name("best.mcsd"))
+        return []
+    policy = copy.deepcopy(policy)
+    policy.load_state_dict(best["policy"])
+    _export(policy, purpose, run.artifact.with_name("best.mcsd"))
+    results = [
+        replace(r, group="best" if r.group == "all" else f"best {r.group}") for r in _evaluate(policy, purpose, report)
+    ]
+    run.write_json("evaluation.json", [*(run.read_json("evaluation.json") or []), *(r.to_json() for r in results)])
+    return results
+
+
+def _export(policy: Policy, purpose: Purpose, path: Path) -> ParityReport:
+    metadata: dict[str, Any] = {"env": purpose.env, "env_kwargs": purpose.env_kwargs}
+    if purpose.options != EnvOptions():
+        metadata["options"] = to_dict(purpose.options)
+    return export_policy(policy, path, rate_hz=purpose.rate_hz, metadata=metadata)
+
+
+def _evaluate(policy: Policy, purpose: Purpose, report: Report) -> list[Evaluation]:
+    evaluation = purpose.evaluation
     groups = evaluation.groups or {"all": {}}
     done = 0
 
@@ -126,16 +168,15 @@ def finish(
         done += 1
         report("evaluate", done / (evaluation.episodes * len(groups)), f"{done} episodes")
 
-    results = []
-    if evaluation.episodes:
-        results = evaluate(
-            policy,
-            env_id,
-            env_kwargs,
-            episodes=evaluation.episodes,
-            seed=evaluation.seed,
-            groups=groups,
-            on_episode=on_episode,
-        )
-    run.write_json("evaluation.json", [r.to_json() for r in results])
-    return policy, results, parity
+    if not evaluation.episodes:
+        return []
+    return evaluate(
+        policy,
+        purpose.env,
+        purpose.env_kwargs,
+        purpose.options,
+        episodes=evaluation.episodes,
+        seed=evaluation.seed,
+        groups=groups,
+        on_episode=on_episode,
+    )

@@ -1,8 +1,8 @@
 """PPO over whole sequences, for policies with memory.
 
-Schulman et al., arXiv 1707.06347. Each environment's whole rollout is one sequence with the state it
-began with; minibatches are groups of environments, as in CleanRL's recurrent PPO. Episode starts are
-part of the recurrence, so that nothing is padded and the parallel form is used throughout.
+Schulman et al., arXiv 1707.06347. Each environment's rollout is one sequence with the state it began with, or
+several; minibatches are groups of sequences, as in CleanRL's recurrent PPO. Episode starts are part of the
+recurrence, so that nothing is padded and the parallel form is used throughout.
 """
 
 from __future__ import annotations
@@ -28,16 +28,22 @@ from mcsd_agent.policy import Policy
 from mcsd_agent.training import environments  # noqa: F401 -- registers the namespace mcsd/
 from mcsd_agent.training.actor_critic import SequenceActorCritic
 from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
-from mcsd_agent.training.rollout import SequenceRolloutBuffer
+from mcsd_agent.training.resume_state import collection_state, load_weights, set_collection_state
+from mcsd_agent.training.rollout import SequenceRolloutBuffer, Sequences
+from mcsd_agent.training.rollout_step import RolloutStep
+from mcsd_agent.training.unusable_values import refuse_nan
 
 
 class SequencePPO(OnPolicyAlgorithm):
     """A drop-in beside stable-baselines3's algorithms, for policies with memory.
 
-    :param policy: `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`: all build the encoder that fits the space
+    :param policy: `MlpPolicy`, `CnnPolicy` or `MultiInputPolicy`: all build the encoder that fits the space.
+        The names of sb3-contrib's `RecurrentPPO`, such as `MlpLstmPolicy`, are taken too
     :param env: environment, its id, or a vectorised environment; use several (`make_vec_env(..., n_envs=16)`)
     :param learning_rate: number or schedule of the remaining progress
     :param n_steps: length of each environment's sequence per update
+    :param batch_size: steps per minibatch, counted as in `RecurrentPPO`; sequences are then as long as
+        `min(n_steps, batch_size)`. None leaves the minibatches to `n_minibatches`
     :param n_minibatches: groups of environments per epoch; must divide the number of environments.
         None takes the largest divisor up to 4
     :param n_epochs: passes over each rollout
@@ -49,7 +55,11 @@ class SequencePPO(OnPolicyAlgorithm):
     :param ent_coef: weight of the entropy bonus
     :param vf_coef: weight of the value loss
     :param max_grad_norm: gradient clipping
+    :param noise_correlation: from 0 up to below 1: how much of the exploration noise of Box actions is that of
+        the step before. Noise that lasts pushes a sluggish machine further than white noise does
+    :param use_sde: not supported, `noise_correlation` serves its purpose; must be False
     :param target_kl: end an update early beyond 1.5 times this divergence; None for no limit
+    :param gradient_accumulation_steps: minibatches whose gradients make one step of the optimiser
     :param policy_kwargs: keys of `PolicyConfig`, such as `dict(backbone="mcsd", preset="paper", width=64)`
     :param stats_window_size: episodes averaged in the log
     :param tensorboard_log: folder for TensorBoard events
@@ -58,11 +68,13 @@ class SequencePPO(OnPolicyAlgorithm):
     :param device: `cpu`, `cuda` or `auto`
 
     Vector observations are scaled by running statistics that are part of the policy and of its
-    export; they change between updates only.
+    export; they change between updates only. Returns are scaled too (`value_scale`), so that one
+    `vf_coef` fits any reward. An environment with a method `action_masks()` has its masks obeyed.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
-        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), SequenceActorCritic
+        [f"{kind}{memory}Policy" for memory in ("", "Lstm") for kind in ("Mlp", "Cnn", "MultiInput")],
+        SequenceActorCritic,
     )
     policy: SequenceActorCritic  # type: ignore[assignment]
     rollout_buffer: SequenceRolloutBuffer
@@ -73,6 +85,7 @@ class SequencePPO(OnPolicyAlgorithm):
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-3,
         n_steps: int = 128,
+        batch_size: int | None = None,
         n_minibatches: int | None = None,
         n_epochs: int = 4,
         gamma: float = 0.99,
@@ -83,7 +96,11 @@ class SequencePPO(OnPolicyAlgorithm):
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
+        noise_correlation: float = 0.0,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
         target_kl: float | None = None,
+        gradient_accumulation_steps: int = 1,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -92,6 +109,8 @@ class SequencePPO(OnPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        if use_sde:
+            raise UserError("use_sde=True is not supported by sequence policies; try noise_correlation=0.9")
         super().__init__(
             policy,  # type: ignore[arg-type]
             env,
@@ -103,7 +122,7 @@ class SequencePPO(OnPolicyAlgorithm):
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             use_sde=False,
-            sde_sample_freq=-1,
+            sde_sample_freq=sde_sample_freq,
             rollout_buffer_class=SequenceRolloutBuffer,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
@@ -112,14 +131,18 @@ class SequencePPO(OnPolicyAlgorithm):
             seed=seed,
             device=device,
             _init_setup_model=False,
-            supported_action_spaces=(spaces.Box, spaces.Discrete),
         )
+        self.batch_size = batch_size
         self.n_minibatches = n_minibatches
         self.n_epochs = n_epochs
         self.clip_range = clip_range
         self.clip_range_vf = clip_range_vf
         self.normalize_advantage = normalize_advantage
         self.target_kl = target_kl
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.noise_correlation = noise_correlation
+        self.use_masking = True
+        self._noise: torch.Tensor | None = None
         self._last_state: torch.Tensor | None = None
         if _init_setup_model:
             self._setup_model()
@@ -142,19 +165,48 @@ class SequencePPO(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         if self.n_steps < 2 or self.n_epochs < 1:
             raise UserError(f"n_steps={self.n_steps} must be at least 2 and n_epochs={self.n_epochs} at least 1")
-        if self.n_minibatches is None:
-            self.n_minibatches = max(k for k in range(1, 5) if self.n_envs % k == 0)
-        if self.n_minibatches < 1 or self.n_envs % self.n_minibatches:
-            raise UserError(
-                f"n_minibatches={self.n_minibatches} must divide the number of environments, which is {self.n_envs}"
-            )
+        if not 0.0 <= self.noise_correlation < 1.0:
+            raise UserError(f"noise_correlation={self.noise_correlation} must be at least 0 and below 1")
+        if self.noise_correlation and not isinstance(self.action_space, spaces.Box):
+            raise UserError(f"noise_correlation={self.noise_correlation} needs Box actions; leave it 0")
+        length = self._set_minibatches()
+        self.rollout_buffer_kwargs = {"sequence_length": length}
         super()._setup_model()
+        self._rollout_step = RolloutStep(self.policy)
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
+    def _set_minibatches(self) -> int:
+        """The length of a sequence; decides `n_minibatches`, and refuses what does not come out even."""
+        length = self.n_steps
+        if self.batch_size is not None:
+            if self.n_minibatches is not None:
+                raise UserError(f"give batch_size={self.batch_size} or n_minibatches={self.n_minibatches}, not both")
+            length = min(self.n_steps, self.batch_size)
+            steps = self.n_steps * self.n_envs
+            if length < 1 or self.n_steps % length or steps % self.batch_size or self.batch_size % length:
+                raise UserError(
+                    f"batch_size={self.batch_size} must divide n_steps * n_envs = {self.n_steps} * {self.n_envs}, and "
+                    f"divide n_steps or be a multiple of it; try batch_size={self.n_steps}"
+                )
+            self._minibatches = steps // self.batch_size
+        else:
+            wanted = self.n_minibatches
+            self._minibatches = max(k for k in range(1, 5) if self.n_envs % k == 0) if wanted is None else wanted
+            if self._minibatches < 1 or self.n_envs % self._minibatches:
+                raise UserError(
+                    f"n_minibatches={wanted} must divide the number of environments, which is {self.n_envs}"
+                )
+        if self.gradient_accumulation_steps < 1 or self._minibatches % self.gradient_accumulation_steps:
+            raise UserError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} must divide the number of "
+                f"minibatches, which is {self._minibatches}"
+            )
+        return length
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_state"]
+        return [*super()._excluded_save_params(), "_last_state", "_noise", "_rollout_step"]
 
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: SequenceRolloutBuffer, n_rollout_steps: int
@@ -163,30 +215,35 @@ class SequencePPO(OnPolicyAlgorithm):
         assert self._last_obs is not None
         self.policy.set_training_mode(False)
         if self._last_state is None or len(self._last_state) != env.num_envs:
-            self._last_state = self.policy.net.initial_state(env.num_envs)
+            self._last_state = self.policy.initial_state(env.num_envs)
         state = self._last_state
+        masking = self.use_masking and env.has_attr("action_masks")
         rollout_buffer.reset()
-        rollout_buffer.begin(state)
         callback.on_rollout_start()
         for step in range(n_rollout_steps):
-            starts = torch.as_tensor(self._last_episode_starts, device=self.device)
-            with torch.no_grad():
-                actions, values, log_probs, state = self.policy(self.policy.tensors(self._last_obs), state, starts)
-            actions_array = actions.cpu().numpy()
-            sent = actions_array
+            masks = np.stack(env.env_method("action_masks")) if masking else None
+            starts = self._last_episode_starts
+            assert starts is not None
+            actions, values, log_probs, next_state = self._rollout_step(
+                self._last_obs, state, starts, masks, self._next_noise(starts)
+            )
+            sent = actions
             if isinstance(self.action_space, spaces.Box):
-                sent = np.clip(actions_array, self.action_space.low, self.action_space.high)
+                sent = np.clip(actions, self.action_space.low, self.action_space.high)
             new_obs, rewards, dones, infos = env.step(sent)
-            self._refuse_nan(new_obs, rewards, step)
+            refuse_nan(new_obs, rewards, self.num_timesteps // self.n_envs + 1, step)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            self._bootstrap_truncations(rewards, dones, infos, state)
-            rollout_buffer.add(self._last_obs, actions_array, rewards, self._last_episode_starts, values, log_probs)
-            self._last_obs = new_obs  # type: ignore[assignment]
-            self._last_episode_starts = dones
+            self._bootstrap_truncations(rewards, dones, infos, next_state)
+            rollout_buffer.add(
+                self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs, state,
+                None if masks is None else masks.reshape(len(masks), -1),
+            )  # fmt: skip
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+            state = next_state
         with torch.no_grad():
             last = self.policy.predict_values(
                 self.policy.tensors(new_obs), state, torch.as_tensor(dones, device=self.device)
@@ -197,26 +254,29 @@ class SequencePPO(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
+    def _next_noise(self, starts: np.ndarray) -> torch.Tensor | None:
+        """Exploration noise `(n_envs, dims)` that remembers the step before, but not the episode before."""
+        if not self.noise_correlation:
+            return None
+        fresh = torch.randn(self.n_envs, *self.action_space.shape, device=self.device)  # type: ignore[misc]
+        if self._noise is not None:
+            share = self.noise_correlation
+            lasting = share * self._noise + (1.0 - share**2) ** 0.5 * fresh
+            anew = torch.as_tensor(starts, device=self.device).bool()[:, None]
+            fresh = torch.where(anew, fresh, lasting)
+        self._noise = fresh
+        return fresh
+
     def _bootstrap_truncations(
         self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], state: torch.Tensor
     ) -> None:
         """Where a time limit cut an episode, add the value of what would have followed, from that episode's state."""
         cut = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated", False)]
         for i in cut:
-            final = self.policy._as_batch(infos[i]["terminal_observation"])[0]
+            final = self.policy.as_batch(infos[i]["terminal_observation"])[0]
             with torch.no_grad():
                 value = self.policy.predict_values(self.policy.tensors(final), state[i : i + 1], None)
             rewards[i] += self.gamma * value.item()
-
-    def _refuse_nan(self, observation: Any, rewards: np.ndarray, step: int) -> None:
-        entries = observation if isinstance(observation, dict) else {"observation": observation}
-        for name, array in {**entries, "reward": rewards}.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                index = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise UserError(
-                    f"environment {index} gave a non-finite {name} at step {self.num_timesteps // self.n_envs + 1} "
-                    f"(rollout step {step}); training stopped before the update"
-                )
 
     def train(self) -> None:
         """One update from the rollout in the buffer."""
@@ -224,45 +284,23 @@ class SequencePPO(OnPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         log: dict[str, list[float]] = {k: [] for k in ("policy", "value", "entropy", "kl", "clip_fraction", "loss")}
+        parameters = list(self.policy.parameters())
+        self._update_value_scale()
         stop = False
-        assert self.n_minibatches is not None
         for _ in range(self.n_epochs):
-            for batch in self.rollout_buffer.sequences(self.n_minibatches):
-                values, log_prob, entropy = self.policy.evaluate_sequences(
-                    batch.observations, batch.actions, batch.state, batch.episode_starts
-                )
-                advantages = batch.advantages
-                if self.normalize_advantage:
-                    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-                log_ratio = log_prob - batch.old_log_prob
-                ratio = log_ratio.exp()
-                clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-                policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
-                if self.clip_range_vf is not None:
-                    limit = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
-                    values = batch.old_values + (values - batch.old_values).clamp(-limit, limit)
-                value_loss = (batch.returns - values).square().mean()
-                loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy.mean()
-                with torch.no_grad():
-                    # Low-variance estimate of KL(old, new): J. Schulman, "Approximating KL divergence", 2020.
-                    kl = (ratio - 1 - log_ratio).mean().item()
-                    fraction = ((ratio - 1).abs() > clip_range).float().mean().item()
-                for name, value in (
-                    ("policy", policy_loss.item()),
-                    ("value", value_loss.item()),
-                    ("entropy", entropy.mean().item()),
-                    ("kl", kl),
-                    ("clip_fraction", fraction),
-                    ("loss", loss.item()),
-                ):
+            for i, batch in enumerate(self.rollout_buffer.sequences(self._minibatches)):
+                loss, seen = self._loss(batch, clip_range)
+                for name, value in seen.items():
                     log[name].append(value)
-                if self.target_kl is not None and kl > 1.5 * self.target_kl:
+                if self.target_kl is not None and seen["kl"] > 1.5 * self.target_kl:
                     stop = True
                     break
-                self.policy.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.policy.net.parameters(), self.max_grad_norm)
-                self.policy.optimizer.step()
+                if i % self.gradient_accumulation_steps == 0:
+                    self.policy.optimizer.zero_grad(set_to_none=True)
+                (loss / self.gradient_accumulation_steps).backward()
+                if (i + 1) % self.gradient_accumulation_steps == 0:
+                    torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                    self.policy.optimizer.step()
             self._n_updates += 1
             if stop:
                 break
@@ -271,16 +309,49 @@ class SequencePPO(OnPolicyAlgorithm):
         self.logger.record(
             "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
         )
-        names = {"policy": "policy_gradient_loss", "value": "value_loss", "kl": "approx_kl"}
+        names = {"policy": "policy_gradient_loss", "value": "value_loss", "kl": "approx_kl", "entropy": "entropy_loss"}
         for name, values_seen in log.items():
             self.logger.record(f"train/{names.get(name, name)}", float(np.mean(values_seen)))
         self.logger.record("train/clip_range", clip_range)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
+    def _loss(self, batch: Sequences, clip_range: float) -> tuple[torch.Tensor, dict[str, float]]:
+        """PPO's loss of a minibatch, and what the log says about it."""
+        values, log_prob, entropies = self.policy.evaluate_sequences(
+            batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks
+        )
+        advantages = batch.advantages
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        log_ratio = (log_prob - batch.old_log_prob).clamp(-20.0, 20.0)  # e^20 is finite, whatever a policy does
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+        policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
+        if self.clip_range_vf is not None:
+            limit = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
+            values = batch.old_values + (values - batch.old_values).clamp(-limit, limit)
+        value_loss = ((batch.returns - values) / self.policy.value_scale.deviation).square().mean()
+        entropy = entropies.mean()
+        loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy
+        with torch.no_grad():
+            # Low-variance estimate of KL(old, new): J. Schulman, "Approximating KL divergence", 2020.
+            kl = (ratio - 1 - log_ratio).mean()
+            fraction = ((ratio - 1).abs() > clip_range).float().mean()
+            seen = torch.stack([policy_loss, value_loss, -entropy, kl, fraction, loss]).tolist()
+        return loss, dict(zip(("policy", "value", "entropy", "kl", "clip_fraction", "loss"), seen, strict=True))
+
+    def _update_value_scale(self) -> None:
+        """What the values of the rollout were stays; only the units in which they are learnt move."""
+        returns = torch.from_numpy(self.rollout_buffer.returns).to(self.device)
+        self.policy.value_scale.update(returns, self.policy.value_layer)
+
     def _update_statistics(self) -> None:
         """Scales of observations follow the data between updates, never within one."""
         flat = {k: torch.from_numpy(v.reshape(-1, *v.shape[2:])) for k, v in self.rollout_buffer.entries.items()}
-        self.policy.net.encoder.update_statistics({k: v.to(self.device) for k, v in flat.items()})
+        on_device = {k: v.to(self.device) for k, v in flat.items()}
+        self.policy.net.encoder.update_statistics(on_device)
+        if self.policy.critic is not None:
+            self.policy.critic.encoder.update_statistics(on_device)
 
     def learn(
         self,
@@ -290,11 +361,45 @@ class SequencePPO(OnPolicyAlgorithm):
         tb_log_name: str = "SequencePPO",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
+        use_masking: bool = True,
     ) -> SequencePPO:
-        """Train for `total_timesteps` environment steps; see stable-baselines3."""
+        """Train for `total_timesteps` environment steps; see stable-baselines3.
+
+        `use_masking=False` ignores the environment's `action_masks()`.
+        """
+        self.use_masking = use_masking
         if reset_num_timesteps:
             self._last_state = None
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        state: np.ndarray | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Actions and the next state; see `SequenceActorCritic.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
+    def resume_state(self) -> dict[str, Any]:
+        """Everything of the algorithm that the next update depends on, as tensors and plain values."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.policy.optimizer.state_dict(),
+            "n_updates": self._n_updates,
+            **collection_state(self),
+            "recurrent_state": self._last_state,
+            "noise": self._noise,
+        }
+
+    def set_resume_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `resume_state` returned; `UserError` when it is of another policy."""
+        load_weights(self.policy, state["policy"], self.policy.optimizer, state["optimizer"])
+        self._n_updates = state["n_updates"]
+        set_collection_state(self, state)
+        self._last_state, self._noise = state["recurrent_state"], state["noise"]
 
     @property
     def sequence_policy(self) -> Policy:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mcsd_agent.artifact import load_policy
 from mcsd_agent.policy import Policy
 from mcsd_agent.runtime.package import read_package
-from mcsd_agent.strict import build, load_yaml
+from mcsd_agent.strict import build
 from mcsd_agent.training.config import ImitateConfig, TrainConfig
+from mcsd_agent.training.env_options import EnvOptions
+from mcsd_agent.training.learner import trained_policy
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.runs import control_rate, policy_for
 
@@ -23,6 +25,7 @@ class StoredPolicy:
     env_id: str | None
     env_kwargs: dict[str, Any]
     rate_hz: float | None
+    options: EnvOptions = field(default_factory=EnvOptions)
 
 
 def load_stored_policy(path: Path) -> StoredPolicy:
@@ -36,16 +39,26 @@ def load_stored_policy(path: Path) -> StoredPolicy:
 def _from_artifact(path: Path) -> StoredPolicy:
     spec = read_package(path).spec
     metadata = dict(spec.metadata)
-    return StoredPolicy(load_policy(path), metadata.get("env"), dict(metadata.get("env_kwargs") or {}), spec.rate_hz)
+    return StoredPolicy(
+        load_policy(path),
+        metadata.get("env"),
+        dict(metadata.get("env_kwargs") or {}),
+        spec.rate_hz,
+        build(EnvOptions, metadata.get("options") or {}, "options"),
+    )
 
 
 def _from_checkpoint(run: RunFolder) -> StoredPolicy:
-    stored = load_yaml(run.path / "config.yaml")
-    kind = stored.pop("kind", None)
-    config: TrainConfig | ImitateConfig
-    config = build(TrainConfig, stored) if kind == "train" else build(ImitateConfig, stored)
-    task = config if isinstance(config, TrainConfig) else config.record
-    kwargs = task.env_kwargs if config.evaluation.env_kwargs is None else config.evaluation.env_kwargs
-    policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed)
-    policy.load_state_dict(run.load_checkpoint()["policy"])
-    return StoredPolicy(policy, task.env, kwargs, control_rate(task.env, kwargs, config.rate_hz))
+    kind, stored = run.stored_config()
+    weights = run.load_checkpoint()["policy"]
+    if kind == "train":
+        config = build(TrainConfig, stored)
+        kwargs = config.evaluation_kwargs
+        rate = control_rate(config.env, kwargs, config.rate_hz, config.options)
+        return StoredPolicy(trained_policy(config, weights), config.env, kwargs, rate, config.options)
+    cloned = build(ImitateConfig, stored)
+    task = cloned.record
+    kwargs = task.env_kwargs if cloned.evaluation.env_kwargs is None else cloned.evaluation.env_kwargs
+    policy = policy_for(task.env, task.env_kwargs, cloned.policy, cloned.seed)
+    policy.load_state_dict(weights)
+    return StoredPolicy(policy, task.env, kwargs, control_rate(task.env, kwargs, cloned.rate_hz))

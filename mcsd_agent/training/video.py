@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
+from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.episodes import PolicyActor
 
@@ -39,20 +41,38 @@ class VideoWriter:
 
 
 def record_video(
-    policy: Policy, env_id: str, env_kwargs: dict[str, Any], path: Path, seed: int = 0, episodes: int = 1
+    policy: Policy,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    path: Path,
+    seed: int = 0,
+    episodes: int = 1,
+    options: EnvOptions = EnvOptions(),  # noqa: B008 -- frozen
+    max_frames: int | None = None,
 ) -> int:
-    """`episodes` episodes of the policy; returns the number of frames."""
-    env = make_env(env_id, env_kwargs, render_mode="rgb_array")
+    """`episodes` episodes of the policy, cut at `max_frames`; returns the number of frames."""
+    # frames are drawn in memory; without this pygame looks for a display, and complains where there is none
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    env = make_env(env_id, env_kwargs, options, render_mode="rgb_array")
     writer = VideoWriter(path, float(env.metadata.get("render_fps") or 30))
-    for episode in range(episodes):
-        observation, _ = env.reset(seed=seed + episode)
-        actor, starts, done = PolicyActor(policy, 1), np.ones(1, bool), False
-        while not done:
-            frame = env.render()
-            assert isinstance(frame, np.ndarray)
-            writer.add(frame)
-            observation, _, terminated, truncated, _ = env.step(actor([observation], starts)[0])
-            starts, done = np.zeros(1, bool), terminated or truncated
-    writer.close()
-    env.close()
+    try:
+        for episode in range(episodes):
+            observation, _ = env.reset(seed=seed + episode)
+            actor, starts, done = PolicyActor(policy, 1), np.ones(1, bool), False
+            while not done and (max_frames is None or writer.frames < max_frames):
+                frame = env.render()
+                assert isinstance(frame, np.ndarray)
+                writer.add(frame)
+                observation, _, terminated, truncated, _ = env.step(actor([observation], starts)[0])
+                starts, done = np.zeros(1, bool), terminated or truncated
+    finally:
+        writer.close()
+        env.close()
     return writer.frames
+
+
+def can_be_filmed(env_id: str, env_kwargs: dict[str, Any]) -> bool:
+    """Whether an environment renders RGB arrays."""
+    env = make_env(env_id, env_kwargs)
+    env.close()
+    return "rgb_array" in (env.metadata.get("render_modes") or ())

@@ -19,7 +19,8 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Controller, ControllerConfig, Stream, Telemetry, VirtualClock
 from mcsd_agent.runtime.action_limits import ActionLimits
 from mcsd_agent.runtime.package import parse_package
-from mcsd_agent.spaces import DiscreteSpec
+from mcsd_agent.runtime.previous_action import PreviousAction
+from mcsd_agent.spaces import DiscreteSpec, MultiDiscreteSpec
 
 PACKAGE = parse_package(tiny_artifact(), "tiny")
 PERIOD = PACKAGE.spec.period_s
@@ -501,3 +502,40 @@ def test_following_sensors_brings_fresh_observations_in_small_steps_whatever_the
     assert all(t.oldest_s <= 0.15 * PERIOD for t in ticks[-20:])
     gaps = np.diff([t.time for t in ticks])
     assert np.all(np.abs(gaps - PERIOD) <= 0.0201 * PERIOD)
+
+
+def test_the_controller_gives_the_action_before_and_none_after_a_stop():
+    seen = []
+
+    class Recording(Stream):
+        def read(self, observation):
+            seen.append(observation["previous_action"].tolist())
+            return super().read({k: v for k, v in observation.items() if k != "previous_action"})
+
+    spec = tiny_spec()
+    clock = VirtualClock(1000.0)
+    robot = ScriptedRobot(clock)
+    controller = Controller(Recording(PACKAGE, "numpy"), robot, clock=clock, sleep=clock.sleep)
+    controller._previous = PreviousAction({**spec.observation, "previous_action": spec.action}, spec.action)
+    controller.tick()
+    clock.sleep(PERIOD)
+    controller.tick()
+    sent = [what.tolist() for kind, _, what in robot.commands if kind == "send"]
+    assert seen == [[0.0, 0.0], sent[0]]
+    robot.connected = False
+    clock.sleep(PERIOD)
+    controller.tick()
+    robot.connected = True
+    clock.sleep(PERIOD)
+    controller.tick()
+    assert seen[-1] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("observed", "action", "none"),
+    [(DiscreteSpec(4), DiscreteSpec(3), 3), (MultiDiscreteSpec((3, 4)), MultiDiscreteSpec((2, 3)), [2, 3])],
+)
+def test_no_action_is_one_value_more_than_there_are(observed, action, none):
+    assert np.array_equal(PreviousAction({"previous_action": observed}, action).value, none)
+    with pytest.raises(UserError, match="does not fit the action"):
+        PreviousAction({"previous_action": action}, action)

@@ -77,24 +77,55 @@ def test_record_then_imitate_from_the_file(capsys, tmp_path):
     assert main(["imitate", "configs/nav/demo.yaml", "--out", str(tmp_path / "r"), "--quiet", *TINY, *source]) == 0
 
 
-def test_an_interrupted_run_is_resumed_exactly_where_its_checkpoint_is(capsys, tmp_path):
-    def settings(steps: int) -> list[str]:
-        values = {"timesteps": steps, "n_envs": 4, "ppo.n_steps": 32, "policy.width": 16, "policy.layers": 1}
-        values |= {"checkpoint_every": 128, "evaluation.episodes": 2, "ppo.anneal": "false"}
-        return [x for k, v in values.items() for x in ("--set", f"{k}={v}")]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run by `train --env`: a preset, with --set on top."""
+    path = tmp_path_factory.mktemp("runs") / "cartpole"
+    values = {"timesteps": 512, "n_envs": 4, "ppo.n_steps": 32, "ppo.n_epochs": 1, "policy.width": 16}
+    values |= {"evaluation.episodes": 2, "eval_every": 256, "eval_episodes": 1, "ppo.anneal": "false"}
+    settings = [x for k, v in values.items() for x in ("--set", f"{k}={v}")]
+    assert main(["train", "--env", "mcsd/CartPoleNoVel-v1", "--out", str(path), "--quiet", *settings]) == 0
+    return path
 
-    out = tmp_path / "run"
-    config = "configs/cartpole_novel.yaml"
-    one_json(capsys, "train", config, "--out", str(out), *settings(256))
-    first = torch.load(out / "checkpoint.pt", weights_only=True)
-    one_json(capsys, "train", config, "--out", str(out), "--resume", *settings(512))
-    second = torch.load(out / "checkpoint.pt", weights_only=True)
-    assert (first["timesteps"], second["timesteps"]) == (256, 512)
-    assert second["updates"] > first["updates"]
-    weights = load_policy(out / "policy.mcsd").state_dict()
-    assert all(torch.equal(weights[k].float(), v.float()) for k, v in second["policy"].items())
-    steps = [line.split(",")[0] for line in (out / "metrics.csv").read_text().splitlines()[1:]]
-    assert steps == sorted(steps, key=int)
+
+def test_a_training_run_leaves_what_repeats_judges_and_shows_it(trained):
+    assert {p.name for p in trained.iterdir()} >= {
+        *("config.yaml", "versions.json", "environment.json", "metrics.csv", "curve.png", "tensorboard"),
+        *("checkpoint.pt", "best.pt", "policy.mcsd", "best.mcsd", "evaluation.json", "evaluation.mp4"),
+    }
+    versions = json.loads((trained / "versions.json").read_text())
+    assert versions["seed"] == 0
+    assert versions["torch"] == str(torch.__version__)
+    assert json.loads((trained / "environment.json").read_text())["restorable"] is True
+    header = (trained / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"timesteps", "rollout/ep_rew_mean", "eval/return_mean", "train/value_loss"} <= set(header)
+    assert (trained / "evaluation.mp4").stat().st_size > 1000
+    best = torch.load(trained / "best.pt", weights_only=True)
+    rewritten = load_policy(trained / "best.mcsd").state_dict()
+    assert all(torch.equal(rewritten[k].float(), v.float()) for k, v in best["policy"].items())
+
+
+def test_a_finished_run_is_prolonged_with_another_number_of_steps_and_no_config(trained, capsys, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    one_json(capsys, "train", "--resume", "--out", str(copy), "--set", "timesteps=1024")
+    before = torch.load(trained / "checkpoint.pt", weights_only=True)
+    after = torch.load(copy / "checkpoint.pt", weights_only=True)
+    assert (before["timesteps"], after["timesteps"]) == (512, 1024)
+    assert after["learner"]["n_updates"] > before["learner"]["n_updates"]
+    weights = load_policy(copy / "policy.mcsd").state_dict()
+    assert all(torch.equal(weights[k].float(), v.float()) for k, v in after["policy"].items())
+    steps = [int(line.split(",")[0]) for line in (copy / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(steps)
+    assert steps[-1] == 1024
+
+
+def test_a_run_is_exported_and_judged_from_its_checkpoint_as_from_its_artifact(trained, capsys, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    (copy / "policy.mcsd").unlink()
+    a = one_json(capsys, "eval", str(trained), "--episodes", "2")
+    assert one_json(capsys, "eval", str(copy), "--episodes", "2") == a
 
 
 def bad(*arguments: str) -> tuple[int, str, str]:
@@ -107,6 +138,17 @@ def bad(*arguments: str) -> tuple[int, str, str]:
     [
         (["imitate", "configs/nav/demo.yaml", "--set", "imitation.updatez=1"], "did you mean 'updates'"),
         (["train", "nowhere.yaml"], "nowhere.yaml"),
+        (["train"], "give a CONFIG file or --env ID"),
+        (["train", "configs/cartpole_novel.yaml", "--env", "CartPole-v1"], "exclude each other"),
+        (["train", "--env", "CartPole-v11"], "did you mean 'CartPole-v1'"),
+        (["train", "--env", "CartPole-v1", "--seeds", "0"], "--seeds 0 must be at least 1"),
+        (["train", "--env", "CartPole-v1", "--out", "OUT/r", "--set", "ppo.n_minibatches=3"], "n_minibatches=3"),
+        (["train", "--env", "Acrobot-v1", "--out", "OUT/r", "--set", "algorithm=sac"], "Box actions"),
+        (["train", "--env", "CartPole-v1", "--out", "pyproject.toml/run"], "cannot be made"),
+        (["tune", "--env", "CartPole-v1", "--set", "tune.space.ppo.gama=[0.9]", "--out", "OUT/t"], "'gamma'"),
+        (["tune", "--env", "CartPole-v1", "--set", "tune.space={ppo.gamma: {low: 1, high: 0.5}}"], "low < high"),
+        (["tune", "--env", "CartPole-v1", "--trials", "0"], "--trials 0 must be above 0"),
+        (["plot", "configs"], "not a run folder"),
         (["train", "configs/cartpole_novel.yaml", "--set", "env=mcsd/CartPol-v1", "--out", "OUT"], "mcsd/CartPol-v1"),
         (["train", "configs/cartpole_novel.yaml", "--resume"], "--resume needs --out"),
         (["train", "configs/cartpole_novel.yaml", "--resume", "--out", "OUT"], "not a run folder"),
@@ -119,14 +161,26 @@ def bad(*arguments: str) -> tuple[int, str, str]:
         (["run", "nowhere.mcsd", "--robot", "configs/robots/diffdrive.yaml"], "nowhere.mcsd"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path):
-    code, out, err = bad(*[a.replace("OUT", str(tmp_path)) for a in arguments])
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path, capsys):
+    code = main([a.replace("OUT", str(tmp_path)) for a in arguments])
+    out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if not line.startswith("run folder:")]
     assert code == 2
     assert out == ""
     assert len(lines) == 1
     assert words in lines[0]
     assert lines[0].startswith("error: ")
+
+
+def test_a_run_that_could_not_begin_leaves_no_folder(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["train", "--env", "CartPole-v1", "--out", str(out), "--set", "ppo.n_minibatches=3"]
+    assert main(arguments) == 2
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    assert main(arguments) == 2
+    assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
 def test_an_existing_run_is_not_overwritten(run):
@@ -145,7 +199,7 @@ def test_every_command_explains_itself_with_an_example(capsys):
         for line in capsys.readouterr().out.split("COMMAND\n")[1].splitlines()
         if line.startswith("    ")
     ]
-    assert len(commands) >= 11
+    assert len(commands) >= 12
     for command in commands:
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])

@@ -51,15 +51,37 @@ def collected(model: SequencePPO) -> SequencePPO:
     return model
 
 
+def collected_again(model: SequencePPO) -> SequencePPO:
+    class Nothing(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+    _, callback = model._setup_learn(10_000, Nothing(), reset_num_timesteps=False)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    return model
+
+
+@pytest.mark.parametrize("share_backbone", [True, False])
 @pytest.mark.parametrize("backbone", ["mcsd", "gru", "lstm", "transformer", "ssm", "mingru", "none"])
-def test_training_sees_the_log_probabilities_and_values_of_the_rollout(backbone):
-    model = collected(
-        SequencePPO("MlpPolicy", cartpole(), n_steps=64, seed=0, policy_kwargs={**SMALL, "backbone": backbone})
+def test_training_sees_the_log_probabilities_and_values_of_the_rollout(backbone, share_backbone):
+    policy_kwargs = {**SMALL, "backbone": backbone, "share_backbone": share_backbone}
+    assert_training_sees_the_rollout(
+        collected(SequencePPO("MlpPolicy", cartpole(), n_steps=64, seed=0, policy_kwargs=policy_kwargs)), 2
     )
+
+
+def test_a_rollout_cut_into_pieces_begins_each_with_the_state_before_it():
+    model = collected(SequencePPO("MlpPolicy", cartpole(), n_steps=64, batch_size=16, seed=0, policy_kwargs=SMALL))
+    assert len(model.rollout_buffer.states) == 4
+    assert next(model.rollout_buffer.sequences(16)).actions.shape == (1, 16)
+    assert_training_sees_the_rollout(model, 16)
+
+
+def assert_training_sees_the_rollout(model: SequencePPO, n_minibatches: int) -> None:
     assert model.rollout_buffer.episode_starts[1:].any()  # episodes end inside the rollout
-    for batch in model.rollout_buffer.sequences(2):
+    for batch in model.rollout_buffer.sequences(n_minibatches):
         values, log_prob, _ = model.policy.evaluate_sequences(
-            batch.observations, batch.actions, batch.state, batch.episode_starts
+            batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks
         )
         torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(values, batch.old_values, rtol=1e-4, atol=1e-5)
@@ -69,9 +91,8 @@ def test_the_second_rollout_begins_with_the_state_the_first_one_ended_with():
     model = collected(SequencePPO("MlpPolicy", cartpole(), n_steps=16, seed=0, policy_kwargs=SMALL))
     ended = model._last_state.clone()
     assert ended.abs().sum() > 0
-    model.rollout_buffer.begin(model._last_state)
-    batch = next(model.rollout_buffer.sequences(1)) if model.rollout_buffer.full else None
-    assert batch is not None
+    model = collected_again(model)
+    batch = next(model.rollout_buffer.sequences(1))
     assert sorted(batch.state.flatten(1).sum(1).tolist()) == pytest.approx(sorted(ended.flatten(1).sum(1).tolist()))
 
 
@@ -80,7 +101,7 @@ def test_a_time_limit_adds_the_value_of_the_final_observation_in_its_own_state()
     model = collected(SequencePPO("MlpPolicy", env, n_steps=5, gamma=0.9, seed=0, policy_kwargs=SMALL))
     observations = {"observation": torch.tensor([[[1.0], [0.0], [0.0], [0.0], [0.0], [0.0]]])}
     features, _ = model.policy.net.scan(observations, model.policy.net.initial_state(1))
-    expected = 1.0 + 0.9 * model.policy.net.values(features)[0, -1].item()
+    expected = 1.0 + 0.9 * model.policy.net.values(features)[0, -1].item()  # before the first update, no scale
     assert model.rollout_buffer.rewards[4, 0] == pytest.approx(expected, rel=1e-5)
     assert model.rollout_buffer.rewards[:4, 0] == pytest.approx(1.0)
 
@@ -181,6 +202,11 @@ def test_a_nan_names_the_environment_and_stops_before_the_update(bad):
     [
         ({"n_minibatches": 3}, "n_minibatches=3 must divide the number of environments, which is 4"),
         ({"n_steps": 1}, "n_steps=1"),
+        ({"n_steps": 32, "batch_size": 48}, "batch_size=48 must divide n_steps . n_envs = 32 . 4"),
+        ({"batch_size": 128, "n_minibatches": 2}, "not both"),
+        ({"gradient_accumulation_steps": 3}, "must divide the number of minibatches, which is 4"),
+        ({"use_sde": True}, "use_sde=True is not supported"),
+        ({"noise_correlation": 0.5}, "noise_correlation=0.5 needs Box actions"),
         ({"policy_kwargs": {"bakbone": "gru"}}, "did you mean 'backbone'"),
         ({"policy_kwargs": {"backbone": "grru"}}, "did you mean 'gru'"),
     ],
@@ -201,3 +227,207 @@ def test_export_knows_the_environment_and_its_rate(tmp_path):
         gymnasium.make("mcsd/Nav-v0").reset(seed=0)[0], np.zeros(spec.state_shape, np.float32)
     )
     assert action.shape == (2,)
+
+
+class OnlyTheAllowed(gymnasium.Env):
+    """Each tick names the values that may be chosen; anything else is an error. The reward is the first choice."""
+
+    observation_space = spaces.Box(0.0, 1.0, (5,), np.float32)
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        self.action_space = action_space
+        match action_space:
+            case spaces.Discrete():
+                self.sizes = [int(action_space.n)]
+            case spaces.MultiDiscrete():
+                self.sizes = action_space.nvec.tolist()
+            case _:
+                self.sizes = [2] * action_space.n
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.draw()
+        return self.mask[:5].astype(np.float32), {}
+
+    def draw(self):
+        masks = [self.np_random.random(n) < 0.5 for n in self.sizes]
+        for mask in masks:
+            mask[self.np_random.integers(len(mask))] = True
+        self.mask = np.concatenate(masks)
+
+    def action_masks(self):
+        return self.mask
+
+    def step(self, action):
+        choices, first = np.ravel(action), 0
+        for choice, n in zip(choices, self.sizes, strict=True):
+            assert self.mask[first + choice], "a masked action was taken"
+            first += n
+        self.draw()
+        return self.mask[:5].astype(np.float32), float(choices[0]), self.np_random.random() < 0.1, False, {}
+
+
+@pytest.mark.parametrize(
+    "action_space", [spaces.Discrete(5), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)], ids=str
+)
+def test_masks_of_the_environment_are_obeyed_and_seen_in_training(action_space):
+    env = make_vec_env(lambda: OnlyTheAllowed(action_space), 4, seed=0)
+    model = collected(SequencePPO("MlpPolicy", env, n_steps=64, seed=0, policy_kwargs=SMALL))
+    assert_training_sees_the_rollout(model, 2)
+    model.learn(512)
+    observation, mask = env.reset(), np.stack(env.env_method("action_masks"))
+    for deterministic in (True, False):
+        action, _ = model.predict(observation, deterministic=deterministic, action_masks=mask)
+        assert all(mask[i, np.ravel(a)[0]] for i, a in enumerate(action))
+    with pytest.raises(AssertionError, match="a masked action was taken"):
+        model.learn(512, use_masking=False)
+
+
+@pytest.mark.parametrize("action_space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)], ids=str)
+def test_actions_of_several_choices_reach_the_robot_as_they_were_learnt(action_space, tmp_path):
+    class Choosing(Countdown):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, float(action[0] == 1) - float(action[1] == 1), *rest
+
+    Choosing.action_space = action_space
+    env = make_vec_env(Choosing, 4, seed=0)
+    model = SequencePPO("MlpPolicy", env, n_steps=32, learning_rate=1e-2, seed=0, policy_kwargs=SMALL).learn(2048)
+    action, _ = model.predict(env.reset(), deterministic=True)
+    assert action.shape == (4, *action_space.shape)
+    assert (action[:, 0] == 1).all()
+    assert (action[:, 1] != 1).all()
+    model.export(tmp_path / "policy.mcsd", rate_hz=10)
+    stream = Stream.load(tmp_path / "policy.mcsd")
+    robots, _ = stream.step(np.ones(1, np.float32), stream.initial_state())
+    np.testing.assert_array_equal(robots, action[0])
+
+
+def test_squashed_actions_stay_inside_their_bounds_while_exploring():
+    seen = []
+
+    class Slider(Countdown):
+        action_space = spaces.Box(-0.5, 2.0, (2,), np.float32)
+
+        def step(self, action):
+            seen.append(action)
+            return super().step(action)
+
+    env = make_vec_env(Slider, 4, seed=0)
+    model = SequencePPO("MlpPolicy", env, n_steps=32, seed=0, policy_kwargs={**SMALL, "head": "squashed"})
+    assert_training_sees_the_rollout(collected(model), 2)
+    model.learn(256)
+    assert np.min(seen) > -0.5
+    assert np.max(seen) < 2.0
+
+
+def test_accumulated_gradients_of_equal_minibatches_are_those_of_one_large_one():
+    def weights(**minibatches) -> torch.Tensor:
+        model = SequencePPO(
+            "MlpPolicy", cartpole(), n_steps=32, n_epochs=1, normalize_advantage=False, seed=0,
+            policy_kwargs=SMALL, **minibatches,
+        ).learn(128)  # fmt: skip
+        return torch.cat([p.flatten() for p in model.policy.parameters()])
+
+    whole = weights(n_minibatches=1)
+    torch.testing.assert_close(weights(n_minibatches=4, gradient_accumulation_steps=4), whole, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(weights(n_minibatches=4), whole, rtol=1e-3, atol=1e-5)
+
+
+def test_values_keep_their_meaning_when_the_scale_of_returns_moves():
+    model = SequencePPO("MlpPolicy", cartpole(), n_steps=32, seed=0, policy_kwargs=SMALL).learn(128)
+    observation = {"observation": torch.randn(3, 4)}
+    before = model.policy.predict_values(observation, model.policy.initial_state(3), None)
+    scale = model.policy.value_scale.deviation.clone()
+    model.policy.value_scale.update(1000 * torch.randn(64), model.policy.value_layer)
+    assert model.policy.value_scale.deviation > 10 * scale
+    after = model.policy.predict_values(observation, model.policy.initial_state(3), None)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+def test_a_reward_of_other_units_is_learnt_alike():
+    class Rescaled(gymnasium.RewardWrapper):
+        def __init__(self, env, factor):
+            super().__init__(env)
+            self.factor = factor
+
+        def reward(self, reward):
+            return self.factor * reward
+
+    def weights(factor: float) -> torch.Tensor:
+        env = make_vec_env(lambda: Rescaled(gymnasium.make("CartPole-v1"), factor), 4, seed=0)
+        model = SequencePPO("MlpPolicy", env, n_steps=32, n_minibatches=1, seed=0, policy_kwargs=SMALL)
+        with torch.no_grad():
+            model.policy.value_layer.weight.zero_()
+        return torch.cat([p.flatten() for n, p in model.learn(512).policy.named_parameters() if "value" not in n])
+
+    torch.testing.assert_close(weights(100.0), weights(1.0), rtol=1e-2, atol=5e-3)
+
+
+def test_what_was_learnt_goes_on_from_a_resume_state(tmp_path):
+    def model() -> SequencePPO:
+        return SequencePPO("MlpPolicy", cartpole(), n_steps=32, seed=0, policy_kwargs=SMALL)
+
+    first = model().learn(256)
+    torch.save(first.resume_state(), tmp_path / "state.pt")
+    again = model()
+    again.set_resume_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert again.num_timesteps == 256
+    np.testing.assert_array_equal(again._last_obs, first._last_obs)
+    for a, b in zip(again.policy.state_dict().values(), first.policy.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    other = SequencePPO("MlpPolicy", cartpole(), n_steps=32, policy_kwargs={**SMALL, "backbone": "gru"})
+    with pytest.raises(UserError, match="of another policy"):
+        other.set_resume_state(first.resume_state())
+
+
+def test_a_critic_of_its_own_is_not_deployed():
+    shared = SequencePPO("MlpPolicy", cartpole(), policy_kwargs=SMALL)
+    own = SequencePPO("MlpPolicy", cartpole(), policy_kwargs={**SMALL, "share_backbone": False})
+    sizes = [sum(p.numel() for p in m.sequence_policy.parameters()) for m in (shared, own)]
+    assert sizes[0] == sizes[1]
+    assert sum(p.numel() for p in own.policy.parameters()) > 1.5 * sizes[1]
+    _, state = own.predict(np.zeros((4, 4), np.float32))
+    assert state.shape == (4, *own.sequence_policy.state_shape)
+
+
+def test_a_state_of_another_number_of_environments_is_refused():
+    model = SequencePPO("MlpPolicy", cartpole(), policy_kwargs=SMALL)
+    _, state = model.predict(np.zeros((4, 4), np.float32))
+    with pytest.raises(UserError, match="or None to begin anew"):
+        model.predict(np.zeros((3, 4), np.float32), state)
+
+
+def test_exploration_noise_lasts_within_an_episode_and_keeps_its_size():
+    env = make_vec_env("Pendulum-v1", 64, seed=0)
+    model = SequencePPO("MlpPolicy", env, n_steps=4, noise_correlation=0.9, seed=0, policy_kwargs=SMALL)
+    none, some = np.zeros(64, bool), np.arange(64) < 32
+    for _ in range(50):
+        before = model._next_noise(none)
+    after = model._next_noise(some)
+    assert torch.corrcoef(torch.stack([before[32:, 0], after[32:, 0]]))[0, 1] > 0.6
+    assert torch.corrcoef(torch.stack([before[:32, 0], after[:32, 0]]))[0, 1] < 0.5
+    sizes = torch.stack([model._next_noise(none) for _ in range(500)])
+    assert sizes.std().item() == pytest.approx(1.0, abs=0.1)
+    assert_values_and_log_probabilities(collected(model))
+
+
+def assert_values_and_log_probabilities(model: SequencePPO) -> None:
+    for batch in model.rollout_buffer.sequences(2):
+        _, log_prob, _ = model.policy.evaluate_sequences(
+            batch.observations, batch.actions, batch.state, batch.episode_starts
+        )
+        torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_a_tick_of_exploration_uses_the_weights_of_the_moment(device):
+    model = SequencePPO("MlpPolicy", cartpole(), n_steps=64, batch_size=16, seed=0, device=device, policy_kwargs=SMALL)
+    model.learn(512)
+    collected_again(model)
+    for batch in model.rollout_buffer.sequences(16):
+        values, log_prob, _ = model.policy.evaluate_sequences(
+            batch.observations, batch.actions, batch.state, batch.episode_starts
+        )
+        torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(values, batch.old_values, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,86 @@
+"""From a config to an algorithm with its environments, as stable-baselines3 has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from mcsd_agent.errors import UserError
+from mcsd_agent.policy import Policy
+from mcsd_agent.strict import to_dict
+from mcsd_agent.training.config import PPOConfig, SACConfig, TrainConfig
+from mcsd_agent.training.environment_state import Method, RestorableEnv
+from mcsd_agent.training.environments import make_env, make_vec
+from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+
+
+def build_learner(config: TrainConfig, method: Method | None = None) -> Any:
+    """The configured algorithm, fresh, with its vectorised environments; `UserError` where they do not fit.
+
+    With a `method` each environment can give and take its state (`environment_state`).
+    """
+    settings: PPOConfig | SACConfig = config.ppo if config.algorithm == "ppo" else config.sac
+    env = vectorised_environments(config, method)
+    if config.normalize_reward:
+        env = VecNormalize(env, norm_obs=False, norm_reward=True, gamma=settings.gamma)
+    rate = settings.learning_rate
+    arguments = {k: v for k, v in to_dict(settings).items() if k not in ("anneal", "learning_rate")}
+    try:
+        return _algorithm(config.algorithm)(
+            "MultiInputPolicy" if isinstance(env.observation_space, gymnasium.spaces.Dict) else "MlpPolicy",
+            env,
+            learning_rate=LinearSchedule(rate, 0.0, 1.0) if settings.anneal else rate,
+            policy_kwargs=to_dict(config.policy),
+            seed=config.seed,
+            device=config.device,
+            **arguments,
+        )
+    except Exception:
+        env.close()
+        raise
+
+
+def trained_policy(config: TrainConfig, weights: dict[str, Any]) -> Policy:
+    """The deployed network of a run with the given weights; `UserError` when they are of another policy."""
+    model = build_learner(replace(config, vectorised="sync", n_envs=1, ppo=PPOConfig(), sac=SACConfig()))
+    model.get_env().close()
+    policy = model.sequence_policy
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:160]
+        raise UserError(f"the checkpoint is of another policy than the config ({first})") from None
+    return policy
+
+
+def _algorithm(name: str) -> Any:
+    if name == "ppo":
+        from mcsd_agent.training.sequence_ppo import SequencePPO
+
+        return SequencePPO
+    from mcsd_agent.training.sequence_sac import SequenceSAC
+
+    return SequenceSAC
+
+
+def vectorised_environments(config: TrainConfig, method: Method | None = None) -> VecEnv:
+    """The environments of a run; with a `method`, each can give and take its state."""
+    wrapper: Callable[[gymnasium.Env], gymnasium.Env] | None = None
+    if method in ("state", "replay"):
+        probe = make_env(config.env, config.env_kwargs, config.options)
+        vocabulary = vocabulary_for(probe) if has_text(probe.observation_space) else None
+        probe.close()
+
+        def wrapper(env: gymnasium.Env) -> gymnasium.Env:
+            restorable = RestorableEnv(env, method)
+            # `make_vec` leaves that to a wrapper, where there is one
+            return restorable if vocabulary is None else EncodeInstruction(restorable, vocabulary)
+
+    return make_vec(
+        config.env, config.env_kwargs, config.options, config.n_envs, config.seed, config.vectorised, wrapper
+    )
