@@ -9,10 +9,14 @@ looks the same everywhere; at the junction the agent turns up or down, and the e
 steps, whatever it did. Turning to the goal's side earns 1. Before, every step that leaves the agent behind one
 that always went on costs 1 / length, so that the maze asks for memory and not for exploration: returns lie in
 [-1, 1], a policy that walks on and guesses gets 0.5, one that remembers gets 1.
+
+Who learns to walk 500 steps without a mistake has forgotten how to turn by then. With `shortest` every episode
+has a corridor of its own length, so that turning is learnt in short ones.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -27,6 +31,9 @@ CORRIDOR, JUNCTION, GOAL_UP, GOAL_DOWN = range(4)
 class PassiveTMaze(gymnasium.Env[Any, Any]):
     """Observations CORRIDOR, JUNCTION, GOAL_UP, GOAL_DOWN; actions RIGHT, UP, LEFT, DOWN, of which walls stop some.
 
+    The corridor has `length` steps; with `shortest`, in every episode as many as a draw from `shortest` to `length`
+    says whose logarithm is uniform. ValueError for lengths below 1 and a `shortest` above `length`.
+
     Example:
         >>> env = PassiveTMaze(length=2)
         >>> sign, _ = env.reset(seed=0)
@@ -37,12 +44,14 @@ class PassiveTMaze(gymnasium.Env[Any, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 -- gymnasium's name and form
 
-    def __init__(self, length: int = 50, render_mode: str | None = None) -> None:
-        self.length = checked_length(length)
+    def __init__(self, length: int = 50, shortest: int | None = None, render_mode: str | None = None) -> None:
+        self.length = self._longest = checked_length(length)
+        self._shortest = shortest
+        if shortest is not None and not 1 <= shortest <= length:
+            raise ValueError(f"shortest={shortest} must be from 1 step to length={length}")
         self.render_mode = render_mode
         self.observation_space = spaces.Discrete(4)
         self.action_space = spaces.Discrete(4)
-        self._penalty = -1.0 / length
         self._x = self._y = self._goal = self._tick = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -50,6 +59,9 @@ class PassiveTMaze(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         self._x = self._y = self._tick = 0
         self._goal = draw_goal(self.np_random)
+        if self._shortest is not None:
+            low, high = math.log(self._shortest), math.log(self._longest + 1)
+            self.length = min(int(math.exp(self.np_random.uniform(low, high))), self._longest)
         return (GOAL_UP if self._goal > 0 else GOAL_DOWN), {}
 
     def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
@@ -67,16 +79,18 @@ class PassiveTMaze(gymnasium.Env[Any, Any]):
         if self._tick > self.length:
             right = self._y == self._goal
             return seen, float(right), True, False, {"is_success": right}
-        return seen, self._penalty if self._x < self._tick else 0.0, False, False, {}
+        return seen, -1.0 / self.length if self._x < self._tick else 0.0, False, False, {}
 
     def get_state(self) -> dict[str, Any]:
         """Everything that decides how the episode and those after it go on, as plain values."""
-        place = {"x": self._x, "y": self._y, "goal": self._goal, "tick": self._tick}
+        place = {"length": self.length, "x": self._x, "y": self._y, "goal": self._goal, "tick": self._tick}
         return {**place, "random": self.np_random.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on where `get_state` was called."""
-        self._x, self._y, self._goal, self._tick = (int(state[k]) for k in ("x", "y", "goal", "tick"))
+        self.length, self._x, self._y, self._goal, self._tick = (
+            int(state[k]) for k in ("length", "x", "y", "goal", "tick")
+        )
         self.np_random.bit_generator.state = state["random"]
 
     def render(self) -> np.ndarray:

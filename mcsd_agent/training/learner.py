@@ -10,13 +10,13 @@ import gymnasium
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import PPOConfig, SACConfig, TrainConfig
 from mcsd_agent.training.environment_state import Method, RestorableEnv
 from mcsd_agent.training.environments import make_env, make_vec
 from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+from mcsd_agent.training.resume_state import check_weights
 
 
 def build_learner(config: TrainConfig, method: Method | None = None) -> Any:
@@ -50,11 +50,8 @@ def trained_policy(config: TrainConfig, weights: dict[str, Any]) -> Policy:
     model = build_learner(replace(config, vectorised="sync", n_envs=1, ppo=PPOConfig(), sac=SACConfig()))
     model.get_env().close()
     policy = model.sequence_policy
-    try:
-        policy.load_state_dict(weights)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:160]
-        raise UserError(f"the checkpoint is of another policy than the config ({first})") from None
+    check_weights(policy, weights)
+    policy.load_state_dict(weights)
     return policy
 
 

@@ -43,14 +43,31 @@ def load_weights(
     policy: nn.Module, weights: dict[str, Any], optimizer: torch.optim.Optimizer, moments: dict[str, Any]
 ) -> None:
     """Weights and the optimiser's state, or `UserError` when they are of another policy."""
+    check_weights(policy, weights)
+    policy.load_state_dict(weights)
     try:
-        policy.load_state_dict(weights)
         optimizer.load_state_dict(moments)
-    except (KeyError, RuntimeError, ValueError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"the checkpoint is of another policy than the config ({first}); resume with the config of the run"
-        ) from None
+    except (KeyError, ValueError) as error:
+        raise _other_policy(f"the optimiser's state does not fit: {error}") from None
+
+
+def check_weights(policy: nn.Module, weights: dict[str, Any]) -> None:
+    """`UserError`, naming the first difference, when they are the weights of another policy."""
+    own = policy.state_dict()
+    for name in (*own, *weights):
+        if name not in weights:
+            raise _other_policy(f"it has no {name!r}")
+        if name not in own:
+            raise _other_policy(f"nothing in the policy is called {name!r}")
+        if weights[name].shape != own[name].shape:
+            raise _other_policy(f"{name!r} is {tuple(weights[name].shape)}, the policy's {tuple(own[name].shape)}")
+
+
+def _other_policy(difference: str) -> UserError:
+    return UserError(
+        f"the checkpoint is of another policy than the config: {difference}; "
+        "use the backbone, sizes and observations that it was trained with"
+    )
 
 
 def _tensors(arrays: Any) -> Any:

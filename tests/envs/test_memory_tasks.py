@@ -168,9 +168,21 @@ def test_walking_on_and_guessing_gets_half():
     assert np.mean(returns) == pytest.approx(0.5, abs=0.12)
 
 
-def test_a_maze_of_no_length_is_refused():
-    with pytest.raises(ValueError, match="length=0"):
-        PassiveTMaze(length=0)
+def test_corridors_of_many_lengths_end_at_their_own_junction():
+    env = PassiveTMaze(length=40, shortest=2)
+    ticks = [len(episode(env, lambda seen: UP if seen == 1 else RIGHT, seed)[0]) for seed in range(300)]
+    assert min(ticks) == 2 + 1
+    assert 35 < max(ticks) <= 40 + 1
+    assert np.median(ticks) == pytest.approx(np.sqrt(2 * 41), abs=3)  # its logarithm is uniform
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"length": 0}, "length=0"), ({"length": 5, "shortest": 6}, "shortest=6"), ({"shortest": 0}, "shortest=0")],
+)
+def test_impossible_lengths_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PassiveTMaze(**arguments)
 
 
 @pytest.mark.parametrize("env_id", ["mcsd/AutoencodeEasy-v0", "mcsd/RepeatPreviousEasy-v0", "mcsd/PassiveTMaze50-v0"])
