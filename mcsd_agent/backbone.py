@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from mcsd_agent.cell import MCSDCell, MCSDConfig
 from mcsd_agent.kernels.cpu_threads import pieces_for
-from mcsd_agent.kernels.linear import Linear
+from mcsd_agent.kernels.linear import Linear, linear
+from mcsd_agent.kernels.mlp_operators import gated_mlp, takes_mlp
 from mcsd_agent.kernels.operators import fused
-from mcsd_agent.kernels.row_operators import add_norm, gated, norm
+from mcsd_agent.kernels.row_operators import add_norm_before_product, gated, norm_before_product, norm_of_sum
 
 _EPSILON = 1e-6
 
@@ -49,9 +50,12 @@ class GatedMLP(nn.Module):
         nn.init.normal_(self.inward.weight, std=1.0 / math.sqrt(width))
         nn.init.normal_(self.outward.weight, std=output_scale / math.sqrt(expansion * width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(…, width)` to `(…, width)`."""
-        return self.outward(gated(self.inward(x)))
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """`(…, width)` to `(…, width)`; of `x` ⊙ `scale` `(width,)` where one is given."""
+        inward = self.inward.weight if scale is None else self.inward.weight * scale
+        if takes_mlp(x, inward, self.outward.weight):
+            return gated_mlp(x, inward, self.outward.weight)
+        return self.outward(gated(linear(x, inward)))
 
 
 class MCSDBackbone(nn.Module):
@@ -126,10 +130,12 @@ class MCSDBackbone(nn.Module):
             return cpu_scan.scan(self, xs, state, episode_starts)
         states = []
         weights = [cast(Tensor, n.weight) for n in self.norms]
-        normed = norm(xs, weights[0], _EPSILON)
+        normed = norm_before_product(xs, weights[0], _EPSILON)
         for i, (cell, mlp) in enumerate(self.paired_layers()):
-            y, layer_state = cell.scan(normed, state[:, i], episode_starts)
-            xs, normed = add_norm(xs, y, weights[2 * i + 1], _EPSILON)
-            xs, normed = add_norm(xs, mlp(normed), weights[2 * i + 2], _EPSILON)
+            y, layer_state = cell.scan(normed.rows, state[:, i], episode_starts, normed.scale)
+            xs, normed = add_norm_before_product(xs, y, weights[2 * i + 1], _EPSILON)
+            y = mlp(normed.rows, normed.scale)
+            if i + 1 < self.layers:
+                xs, normed = add_norm_before_product(xs, y, weights[2 * i + 2], _EPSILON)
             states.append(layer_state)
-        return normed, torch.stack(states, 1)
+        return norm_of_sum(xs, y, weights[-1], _EPSILON), torch.stack(states, 1)

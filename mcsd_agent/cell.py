@@ -168,14 +168,16 @@ class MCSDCell(nn.Module):
         gated, memory = mix_one(projected, memory, normaliser, self.constants(), config.channels)
         return self.output(gated), torch.cat([memory, *parts], -1)
 
-    def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def scan(
+        self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Tokens `(batch, time, D)` from `state`: outputs of the same shape and the final state.
 
-        `episode_starts` `(batch, time)`; None means that no episode starts in `xs`. The recurrences
-        run in float32 at least, whatever the autocast dtype.
+        `episode_starts` `(batch, time)`; None means that no episode starts in `xs`. The tokens are `xs` ⊙ `scale`
+        `(D,)` where one is given. The recurrences run in float32 at least, whatever the autocast dtype.
         """
         config, width = self.config, self.config.width
-        projected = self.project_all(xs)
+        projected = self.project_all(xs, scale)
         with torch.autocast(xs.device.type, enabled=False):
             state = state.to(torch.promote_types(state.dtype, torch.float32))
             memory, rest = state[:, : 2 * width], state[:, 2 * width :]
@@ -196,14 +198,17 @@ class MCSDCell(nn.Module):
             )
         return self.output(gated), torch.cat([memory, *parts], -1)
 
-    def project_all(self, x: Tensor) -> Tensor:
+    def project_all(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """All input projections side by side, `(…, 5D)` or `(…, 4D)`: u_slope, u_decay, v_slope, v_decay (, r)."""
+        project: Tensor = self.project
         if not self.config.block_diagonal:
-            return linear(x, self.project.t())
+            return linear(x, (project if scale is None else project * scale[:, None]).t())
+        if scale is not None:
+            project = project * scale.view(self.config.channels, self.config.channel_width, 1)
         # (C, rows, Dc) @ (C, Dc, branches * Dc): one product for all branches of a channel
         grouped = x.reshape(-1, self.config.channels, self.config.channel_width).transpose(0, 1)
-        weight = self.project.permute(1, 2, 0, 3).flatten(2)
-        out = torch.bmm(grouped, weight).unflatten(-1, (self.project.shape[0], -1))
+        weight = project.permute(1, 2, 0, 3).flatten(2)
+        out = torch.bmm(grouped, weight).unflatten(-1, (project.shape[0], -1))
         return out.permute(1, 2, 0, 3).reshape(*x.shape[:-1], -1)
 
     def constants(self) -> Constants:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mcsd_agent.bench.scan_models import CHANNELS, Pass, Task, random, replay, seconds
+from mcsd_agent.bench.scan_models import CHANNELS, Pass, Task, episode_starts, random, replay, seconds
 from mcsd_agent.mixing import Constants
 
 _COPY_BYTES = 2**30
@@ -132,7 +132,7 @@ def _of_a_linear(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> 
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes every matrix product that torch executes."""
+    """Notes every matrix product that torch executes, those inside the operator of an MLP as if it had no chunks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,6 +146,12 @@ class _Recorder(TorchDispatchMode):
             self._note(args[1], args[2])
         elif name == "_linear_pointwise":
             self._note(args[0], args[1].t())
+        elif func is torch.ops.mcsd_mlp.forward.default:
+            x, *weights = args
+            self.found += [_of_a_linear(len(x), w.shape[1], w.shape[0], x.dtype)[0] for w in weights]
+        elif func is torch.ops.mcsd_mlp.backward.default:
+            _, x, _, *weights, _ = args
+            self.found += [p for w in weights for p in _of_a_linear(len(x), w.shape[1], w.shape[0], x.dtype)[1:]]
         return func(*args, **(kwargs or {}))
 
     def _note(self, left: Tensor, right: Tensor) -> None:
@@ -180,11 +186,27 @@ class MixFloor:
             norm_weight=torch.ones(2 * width, device=device),
         )
         normaliser = None if selective else 1.0 + torch.rand(*shape, CHANNELS, device=device)
-        self.inputs = state, projected, None, normaliser, *constants, CHANNELS
+        self.inputs = state, projected, episode_starts(task), normaliser, *constants, CHANNELS
+
+    def measure(self, repeats: int) -> dict[str, float]:
+        """Keys of a row: the ratio of both directions to the floor, and each one's share of the bandwidth."""
+        forward, backward, copy = self.seconds(repeats)
+        forward_floor, backward_floor = self.floor_seconds(copy)
+        return {
+            "ratio_to_bandwidth_floor": (forward + backward) / (forward_floor + backward_floor),
+            "mix_forward_bandwidth": forward_floor / forward,
+            "mix_backward_bandwidth": backward_floor / backward,
+            "copy_bytes_per_s": 2 * _COPY_BYTES / copy,
+        }
+
+    def floor_seconds(self, copy: float) -> tuple[float, float]:
+        """Forward and backward, at the bandwidth of a copy that takes `copy` seconds."""
+        per_number = self.token_bytes * copy / (2 * _COPY_BYTES)
+        return per_number * (self.reads + self.writes), per_number * (2 * self.reads + self.writes)
 
     @torch.no_grad()
-    def measure(self, repeats: int) -> dict[str, float]:
-        """Keys of a row: the ratio of both directions to the floor, and each one's share of the bandwidth.
+    def seconds(self, repeats: int) -> tuple[float, float, float]:
+        """Medians: forward, backward, and a copy of a buffer.
 
         Each direction is one CUDA graph: its kernels alone, with the buffers they fill, and no time between them.
         """
@@ -201,16 +223,8 @@ class MixFloor:
         for _ in range(repeats):
             for function, found in zip(functions, times, strict=True):
                 found.append(seconds(function, self.device, times=10))
-        forward_seconds, backward_seconds, copy_seconds = (statistics.median(found) for found in times)
-        bandwidth = 2 * _COPY_BYTES / copy_seconds
-        forward_floor = self.token_bytes * (self.reads + self.writes) / bandwidth
-        backward_floor = self.token_bytes * (2 * self.reads + self.writes) / bandwidth
-        return {
-            "ratio_to_bandwidth_floor": (forward_seconds + backward_seconds) / (forward_floor + backward_floor),
-            "mix_forward_bandwidth": forward_floor / forward_seconds,
-            "mix_backward_bandwidth": backward_floor / backward_seconds,
-            "copy_bytes_per_s": bandwidth,
-        }
+        forward, backward, copy = (statistics.median(found) for found in times)
+        return forward, backward, copy
 
     def _forward(self) -> tuple[Tensor, Tensor, Tensor]:
         return torch.ops.mcsd.mix_forward(*self.inputs)

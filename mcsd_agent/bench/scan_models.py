@@ -96,6 +96,14 @@ def equal_width(model: str, width: int, layers: int) -> int:
     return closest(8 if width >= 256 or model == "mcsd-paper" else 2)
 
 
+def episode_starts(task: Task) -> Tensor | None:
+    """Where episodes start, `(batch, length)`: at different times in every sequence, as environments do."""
+    if task.starts_every is None:
+        return None
+    begin = torch.arange(task.batch) * task.starts_every // task.batch
+    return ((torch.arange(task.length) + begin[:, None]) % task.starts_every == 0).to(task.device)
+
+
 def _heads(width: int) -> int:
     return min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(width / h - _HEAD))
 
@@ -115,11 +123,7 @@ class Pass:
         # A transformer is not asked for a cache, see __call__.
         size = 0 if task.model == "transformer" else self._model.state_size
         self.state = torch.zeros(task.batch, task.layers, size, device=device)
-        self.starts = None
-        if task.starts_every is not None:
-            # The sequences start their episodes at different times, as environments do.
-            begin = torch.arange(task.batch) * task.starts_every // task.batch
-            self.starts = ((torch.arange(task.length) + begin[:, None]) % task.starts_every == 0).to(device)
+        self.starts = episode_starts(task)
         if device.type == "cuda" and task.model == "transformer":
             transformer._turned = _compiled_turn()  # else much of its time goes to its positions
         self._ready: Callable[[], object] | None = None

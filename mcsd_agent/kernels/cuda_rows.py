@@ -24,9 +24,9 @@ _PROGRAMS = 1056  # of a backward pass: eight for each of an H100's multiprocess
 @triton.jit
 def norm_forward_kernel(
     x, y, weight, total, normed, inverse, rows, epsilon,
-    ADD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    ADD: tl.constexpr, WEIGHTED: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """`total` = x + y if `ADD`, else x; `normed` = total * inverse * weight."""
+    """`total` = x + y if `ADD`, else x; `normed` = total * inverse, and * weight if `WEIGHTED`."""
     column = tl.arange(0, BLOCK)[None, :]
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     here = (row < rows) & (column < WIDTH)
@@ -37,38 +37,47 @@ def norm_forward_kernel(
         tl.store(total + at, a, mask=here)
         a = a.to(tl.float32)
     root = tl.rsqrt(tl.sum(a * a, 1, keep_dims=True) * (1.0 / WIDTH) + epsilon)
-    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    tl.store(normed + at, (a * root * w).to(normed.dtype.element_ty), mask=here)
+    a = a * root
+    if WEIGHTED:
+        a = a * tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    tl.store(normed + at, a.to(normed.dtype.element_ty), mask=here)
     tl.store(inverse + row, root, mask=row < rows)
 
 
 @triton.jit
 def norm_backward_kernel(
-    grad_total, grad_normed, total, inverse, weight, grad, narrow, partial, rows, blocks,
-    ADD: tl.constexpr, NARROW: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    grad_total, grad_normed, source, inverse, weight, grad, narrow, partial, rows, blocks,
+    ADD: tl.constexpr, NARROW: tl.constexpr, WEIGHTED: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of `total`, plus `grad_total` if `ADD`; once more in the type of `narrow` if `NARROW`."""
+    """Gradient of the norm's input, plus `grad_total` if `ADD`; once more in the type of `narrow` if `NARROW`.
+
+    `source` is that input if `WEIGHTED`, else the norm's result.
+    """
     column = tl.arange(0, BLOCK)[None, :]
-    w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    sums = tl.zeros((ROWS, BLOCK), tl.float32)
+    if WEIGHTED:
+        w = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+        sums = tl.zeros((ROWS, BLOCK), tl.float32)
     for i in range(blocks):
         row = (tl.program_id(0).to(tl.int64) * blocks + i) * ROWS + tl.arange(0, ROWS)[:, None]
         here = (row < rows) & (column < WIDTH)
         at = row * WIDTH + column
         g = tl.load(grad_normed + at, mask=here, other=0.0).to(tl.float32)
-        n = tl.load(total + at, mask=here, other=0.0).to(tl.float32)
+        n = tl.load(source + at, mask=here, other=0.0).to(tl.float32)
         root = tl.load(inverse + row, mask=row < rows, other=0.0)
-        n = n * root
-        sums += g * n
-        g = g * w
+        if WEIGHTED:
+            n = n * root
+            sums += g * n
+            g = g * w
         d = root * (g - n * (tl.sum(g * n, 1, keep_dims=True) * (1.0 / WIDTH)))
         if ADD:
             d += tl.load(grad_total + at, mask=here, other=0.0).to(tl.float32)
         tl.store(grad + at, d.to(grad.dtype.element_ty), mask=here)
         if NARROW:
             tl.store(narrow + at, d.to(narrow.dtype.element_ty), mask=here)
-    own = partial + tl.program_id(0) * WIDTH + column
-    tl.store(own, tl.sum(sums, 0, keep_dims=True), mask=column < WIDTH)
+    if WEIGHTED:
+        own = partial + tl.program_id(0) * WIDTH + column
+        tl.store(own, tl.sum(sums, 0, keep_dims=True), mask=column < WIDTH)
 
 
 @triton.jit
@@ -85,18 +94,21 @@ def gated_forward_kernel(h, out, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 
 @triton.jit
 def gated_backward_kernel(grad, h, grad_h, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
-    """Gradient of both halves of `h`."""
+    """Gradient of both halves of `h`; in the place of `grad`, what `gated_forward_kernel` made of `h`."""
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     here = (row < rows) & (column < WIDTH)
     at = row * (2 * WIDTH) + column
+    own = grad + row * WIDTH + column
     u = tl.load(h + at, mask=here, other=0.0).to(tl.float32)
     v = tl.load(h + at + WIDTH, mask=here, other=0.0).to(tl.float32)
-    g = tl.load(grad + row * WIDTH + column, mask=here, other=0.0).to(tl.float32)
+    g = tl.load(own, mask=here, other=0.0).to(tl.float32)
+    tl.debug_barrier()  # a thread need not store where it loaded
     s = sigmoid(u)
     silu = u * s
     tl.store(grad_h + at, (g * v * (s + silu * (1.0 - s))).to(grad_h.dtype.element_ty), mask=here)
     tl.store(grad_h + at + WIDTH, (g * silu).to(grad_h.dtype.element_ty), mask=here)
+    tl.store(own, (silu * v).to(grad.dtype.element_ty), mask=here)
 
 
 def _block(width: int) -> tuple[int, int]:
@@ -106,7 +118,7 @@ def _block(width: int) -> tuple[int, int]:
 
 
 def norm_forward(
-    x: Tensor, y: Tensor | None, weight: Tensor, epsilon: float, dtype: torch.dtype
+    x: Tensor, y: Tensor | None, weight: Tensor | None, epsilon: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x + y (x itself if y is None), its norm in `dtype`, and by what each row was multiplied; all rows are packed."""
     rows, width = x.shape
@@ -115,30 +127,40 @@ def norm_forward(
     block, each = _block(width)
     with torch.cuda.device_of(x):
         norm_forward_kernel[(triton.cdiv(rows, each),)](
-            x, x if y is None else y, weight, total, normed, inverse, rows, epsilon,
-            ADD=y is not None, WIDTH=width, BLOCK=block, ROWS=each, num_warps=_WARPS,
+            x, x if y is None else y, inverse if weight is None else weight, total, normed, inverse, rows, epsilon,
+            ADD=y is not None, WEIGHTED=weight is not None, WIDTH=width, BLOCK=block, ROWS=each, num_warps=_WARPS,
         )  # fmt: skip
     return total, normed, inverse
 
 
 def norm_backward(
-    grad_total: Tensor | None, grad_normed: Tensor, total: Tensor, inverse: Tensor, weight: Tensor, other: torch.dtype
+    grad_total: Tensor | None,
+    grad_normed: Tensor,
+    source: Tensor,
+    inverse: Tensor,
+    weight: Tensor | None,
+    dtype: torch.dtype,
+    other: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `total`, the same as `other` (empty if `total` has that type), and of `weight`."""
-    rows, width = total.shape
+    """Gradients of what the norm was taken of, in `dtype`; the same in `other` (empty if that is `dtype`); of `weight`.
+
+    `source` is what the norm was taken of; without a weight, whose gradient is then empty, what the norm returned.
+    """
+    rows, width = source.shape
     block, each = _block(width)
     blocks = triton.cdiv(triton.cdiv(rows, each), _PROGRAMS)
     programs = triton.cdiv(rows, each * blocks)
-    narrows = other != total.dtype
-    grad, narrow = torch.empty_like(total), total.new_empty(total.shape if narrows else (0,), dtype=other)
-    partial = inverse.new_empty(programs, width)
-    with torch.cuda.device_of(total):
+    grad = torch.empty_like(source, dtype=dtype)
+    narrow = source.new_empty(source.shape if other != dtype else (0,), dtype=other)
+    partial = inverse if weight is None else inverse.new_empty(programs, width)
+    with torch.cuda.device_of(source):
         norm_backward_kernel[(programs,)](
-            grad if grad_total is None else grad_total, grad_normed, total, inverse, weight, grad,
-            narrow if narrows else grad, partial, rows, blocks,
-            ADD=grad_total is not None, NARROW=narrows, WIDTH=width, BLOCK=block, ROWS=each, num_warps=_WARPS,
+            grad if grad_total is None else grad_total, grad_normed, source, inverse,
+            inverse if weight is None else weight, grad, grad if other == dtype else narrow, partial, rows, blocks,
+            ADD=grad_total is not None, NARROW=other != dtype, WEIGHTED=weight is not None, WIDTH=width, BLOCK=block,
+            ROWS=each, num_warps=_WARPS,
         )  # fmt: skip
-    return grad, narrow, partial.sum(0).to(weight.dtype)
+    return grad, narrow, source.new_empty(0) if weight is None else partial.sum(0).to(weight.dtype)
 
 
 def _gates(rows: int, width: int) -> tuple[tuple[int, int], int, int]:
@@ -159,7 +181,7 @@ def gated_forward(h: Tensor) -> Tensor:
 
 
 def gated_backward(grad: Tensor, h: Tensor) -> Tensor:
-    """Gradient of `h` from that of `gated_forward`'s result."""
+    """Gradient of `h` from that of `gated_forward`'s result; this result takes the place of its gradient in `grad`."""
     rows, width = grad.shape
     grad_h = torch.empty_like(h)
     grid, block, each = _gates(rows, width)

@@ -10,8 +10,14 @@ import os
 
 import torch
 
-_DIRECT = ["test_cuda_sections.py", "test_cuda_recurrence.py", "test_cuda_rows.py"]
-_IN_A_PROCESS = ["test_cuda_interpreter.py"]
+_DIRECT = [
+    "test_cuda_sections.py",
+    "test_cuda_recurrence.py",
+    "test_cuda_rows.py",
+    "test_cuda_mlp.py",
+    "test_cuda_backbone.py",
+]
+_IN_A_PROCESS = ["test_cuda_interpreter.py", "test_kernels_benchmark.py"]
 
 if importlib.util.find_spec("triton") is None:
     collect_ignore = _DIRECT + _IN_A_PROCESS

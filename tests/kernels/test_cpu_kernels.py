@@ -133,12 +133,15 @@ def test_rows_equal_torch_with_all_gradients(shape):
     def run(dtype):
         leaves = [v.to(dtype, copy=True).requires_grad_() for v in (x, y, weight, pair)]
         a, b, w, h = leaves
-        total, normed = row_operators.add_norm(a, b, w, 1e-6)
+        total, (normed, scale) = row_operators.add_norm_before_product(a, b, w, 1e-6)
+        assert scale is None
         again = row_operators.norm(normed, w, 1e-6)
+        last = row_operators.norm_of_sum(total, again, w, 1e-6)
         out = row_operators.gated(h)
-        (total.sin() + normed.cos() + again.sin()).sum().backward()
+        (total.sin() + normed.cos() + again.sin() + last.cos()).sum().backward()
         out.sin().sum().backward()
-        return dict(enumerate(v.detach().double() for v in [total, normed, again, out, *(p.grad for p in leaves)]))
+        results = [total, normed, again, last, out, *(p.grad for p in leaves)]
+        return dict(enumerate(v.detach().double() for v in results))
 
     assert_alike(run(torch.float32), run(torch.float64), 3e-6)
 

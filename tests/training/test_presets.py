@@ -54,7 +54,7 @@ def test_the_preset_of_an_environment_says_what_its_config_says(path):
     if config.algorithm != "ppo":
         return
     same = build(TrainConfig, {"env": config.env, **preset(config.env)})
-    for name in ("n_envs", "options", "normalize_reward", "policy", "ppo"):
+    for name in ("n_envs", "env_kwargs", "options", "normalize_reward", "policy", "ppo"):
         assert getattr(same, name) == getattr(config, name), f"{path} and presets.py differ in {name}; change both"
 
 
