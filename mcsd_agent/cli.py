@@ -15,13 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcsd_agent.artifact_commands import add_artifact_commands
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
 from mcsd_agent.training.commands import Result, add_commands
 
 #: Which extra brings a package that a command may miss.
 _EXTRAS = {
-    "robot": ("onnxruntime", "roslibpy", "rosbags", "cv2"),
+    "robot": ("onnxruntime", "roslibpy", "rosbags", "cryptography"),
+    "camera": ("cv2",),
+    "telemetry": ("mcap", "prometheus_client"),
+    "bench": ("psutil",),
     "train": (
         "torch",
         "stable_baselines3",
@@ -66,47 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # -------------------------------------------------------------------------------------------- the robot
 
 
-def _inspect(options: argparse.Namespace) -> Result:
-    from mcsd_agent.runtime.package import read_package
-
-    package = read_package(options.artifact)
-    spec = package.spec
-    described: dict[str, Any] = {
-        "artifact": str(options.artifact),
-        "bytes": options.artifact.stat().st_size,
-        "rate_hz": spec.rate_hz,
-        "observation": {k: _describe(s) for k, s in spec.observation.items()},
-        "action": _describe(spec.action),
-        "backbone": f"{spec.policy.get('backbone')} ({spec.policy.get('preset')})",
-        "parameters": package.parameters,
-        "state_bytes": spec.state_bytes,
-        "words": len(spec.vocabulary["words"]) if spec.vocabulary else 0,
-        "parity": spec.parity,
-        "metadata": spec.metadata,
-        "sha256": spec.sha256,
-    }
-    for key, value in described.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for name, entry in value.items():
-                print(f"  {name}: {entry}")
-        else:
-            print(f"{key}: {value}")
-    return described
-
-
-def _describe(spec: Any) -> str:
-    bounds = f" from {_short(spec.low)} to {_short(spec.high)}" if getattr(spec, "low", None) else ""
-    unit = f" {spec.unit}" if spec.unit else ""
-    return f"{spec.kind} {tuple(spec.shape)} {spec.dtype}{bounds}{unit}"
-
-
-def _short(bound: tuple[float | None, ...] | None) -> str:
-    numbers = ["∞" if v is None else f"{v:g}" for v in bound or (None,)]
-    return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
-
-
 def _run(options: argparse.Namespace) -> Result:
+    from mcsd_agent.runtime import RealTimeConfig
     from ros_bridge.run_policy import run_policy
 
     summary = run_policy(
@@ -114,9 +79,15 @@ def _run(options: argparse.Namespace) -> Result:
         options.robot,
         url=options.url,
         native=options.native,
+        signed_by=options.require_signature,
         engine=options.engine,
         spoken_ticks=options.spoken_ticks,
         telemetry_folder=options.telemetry,
+        mcap=options.mcap,
+        prometheus_port=options.prometheus,
+        real_time=RealTimeConfig(
+            options.fifo, tuple(options.cpu), options.lock_memory, required=options.real_time_required
+        ),
         seconds=options.seconds,
     )
     print(json.dumps(summary, indent=2), file=sys.stderr)
@@ -166,6 +137,14 @@ _BENCHMARKS = {
         "SequencePPO: environment steps per CPU-second beside sb3-contrib's RecurrentPPO.",
         "train --env CartPole-v1",
     ),
+    "step": (
+        "One step on one thread: engines, GRU, LSTM and transformer, beside the time to read the weights once.",
+        "step --json",
+    ),
+    "stream": (
+        "A policy for millions of ticks: speed, memory, deviation from torch; or at a rate on a busy machine.",
+        "stream --ticks 1000000",
+    ),
 }
 
 
@@ -198,8 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_commands(command)
 
-    sub = command("inspect", _inspect, "What an artifact expects and holds.", "inspect nav.mcsd")
-    sub.add_argument("artifact", type=Path)
+    add_artifact_commands(command)
 
     sub = command(
         "run",
@@ -210,10 +188,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("artifact", type=Path)
     sub.add_argument("--robot", type=Path, required=True)
     sub.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
+    sub.add_argument(
+        "--require-signature", type=Path, metavar="PUBLIC.pem", help="refuse an artifact that this key did not sign"
+    )
     sub.add_argument("--native", action="store_true", help="use native rclpy instead of rosbridge")
-    sub.add_argument("--engine", choices=("onnx", "numpy"), default="onnx")
+    sub.add_argument("--engine", choices=("onnx", "numpy", "torch"), default="onnx")
     sub.add_argument("--spoken-ticks", type=int, help="ticks for which an instruction is seen; 0: always")
     sub.add_argument("--telemetry", type=Path, metavar="FOLDER", help="write every tick there")
+    sub.add_argument("--mcap", type=Path, metavar="FILE", help="write every tick to an MCAP file, for Foxglove")
+    sub.add_argument("--prometheus", type=int, metavar="PORT", help="serve metrics on 127.0.0.1")
+    sub.add_argument("--fifo", type=int, metavar="PRIORITY", help="SCHED_FIFO for the controller's thread, 1 to 99")
+    sub.add_argument("--cpu", type=int, action="append", default=[], metavar="N", help="run it there; repeatable")
+    sub.add_argument("--lock-memory", action="store_true", help="never swap anything of this process (mlockall)")
+    sub.add_argument(
+        "--real-time-required",
+        action="store_true",
+        help="refuse to run where these are not permitted, instead of a note",
+    )
     sub.add_argument("--seconds", type=float, help="stop by itself after this long")
 
     sub = command(

@@ -7,7 +7,6 @@ remedy; the command line prints that line to stderr and exits with code 2.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -17,6 +16,8 @@ class UserError(ValueError):
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """The phrase `"; did you mean 'x'?"` for the closest candidate, else a list of a dozen at most."""
+    import difflib  # needed only when something is wrong
+
     options = sorted(candidates)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     if close:

@@ -78,6 +78,7 @@ class Vocabulary:
             not isinstance(data, dict)
             or set(data) != {"words", "max_words"}
             or not isinstance(data["max_words"], int)
+            or isinstance(data["max_words"], bool)
             or not isinstance(data["words"], list)
             or not all(isinstance(w, str) for w in data["words"])
         ):

@@ -94,7 +94,7 @@ _KINDS: dict[str, Any] = {c.kind: c for c in (BoxSpec, DiscreteSpec, MultiDiscre
 def _bound(values: tuple[float | None, ...] | None, shape: tuple[int, ...], missing: float) -> np.ndarray:
     flat = [missing] if values is None else [missing if v is None else v for v in values]
     array = np.asarray(flat, np.float32)
-    return np.broadcast_to(array, shape) if len(flat) == 1 else array.reshape(shape)
+    return np.full(shape, array[0]) if len(flat) == 1 else array.reshape(shape)
 
 
 def to_json(spec: Spec) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def to_json(spec: Spec) -> dict[str, Any]:
 def from_json(data: Any, name: str) -> Spec:
     """The spec of entry `name`; raises `UserError` for anything that `to_json` does not write."""
     kind = data.get("kind") if isinstance(data, dict) else None
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"space {name!r}: kind {kind!r} is not one of {sorted(_KINDS)}; export the artifact again")
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
     try:

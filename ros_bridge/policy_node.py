@@ -12,6 +12,8 @@ Topics and types are the robot's YAML's. Beside them:
     ~/reset   std_srvs/Trigger                 empty the memory, forget the instruction, clear a fault
     ~/hold    std_srvs/SetBool                 true: stand still, keeping the memory; false: go on
 
+and, where the robot's YAML has a `heartbeat`, a std_msgs/Empty that must not stay away for too long.
+
 The robot stands still until it has been told something. On a lost link, a stale sensor, NaN or a late
 tick it is told to stop, and driving goes on by itself when the cause has passed.
 """
@@ -22,12 +24,13 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from mcsd_agent.language import Vocabulary
-from mcsd_agent.runtime import Controller, ControllerConfig, Stream, Telemetry
+from mcsd_agent.runtime import Controller, ControllerConfig, RealTimeConfig, Stream, Telemetry
+from mcsd_agent.runtime.action_filters import ActionHook
 from ros_bridge.backend import Node, QoSProfile, ReliabilityPolicy, is_connected, link_counters, load
 from ros_bridge.robot_config import RobotConfig, check_fit, load_robot
 from ros_bridge.ros_robot import RosRobot
@@ -48,6 +51,8 @@ class PolicyNode(Node):
         node_name: decides the names of the status topic and the services.
         spoken_ticks: overrides the robot's `instruction.spoken_ticks` (0: always visible).
         telemetry: records every tick; a fresh one is made by default.
+        real_time: what the controller's thread asks of the system; what it does not get is logged.
+        action_hook: changes actions before they are sent, see `mcsd_agent.runtime.action_filters`.
 
     Raises `UserError` when the artifact cannot be loaded or does not fit the robot.
     """
@@ -61,6 +66,8 @@ class PolicyNode(Node):
         node_name: str = "policy",
         spoken_ticks: int | None = None,
         telemetry: Telemetry | None = None,
+        real_time: RealTimeConfig | None = None,
+        action_hook: ActionHook | None = None,
     ) -> None:
         config = robot if isinstance(robot, RobotConfig) else load_robot(robot)
         if spoken_ticks is not None and config.instruction is not None:
@@ -96,13 +103,13 @@ class PolicyNode(Node):
         self.controller = Controller(
             stream,
             self.robot,
-            ControllerConfig(
-                max_age_by_name={n: o.max_age_s for n, o in config.observations.items() if n in spec.observation},
-                slew_per_s=config.action.slew_per_s,
-                follow_sensors=True,
-            ),
+            _controller_config(config, spec.observation),
             telemetry=self.telemetry,
+            real_time=real_time,
+            action_hook=action_hook,
         )
+        for note in self.controller.real_time_notes:
+            self.get_logger().warning(note)
         sensor_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         for name, receive in self.robot.receivers().items():
             observation = config.observations[name]
@@ -110,6 +117,10 @@ class PolicyNode(Node):
         if config.instruction is not None and config.instruction.name in spec.observation:
             self.create_subscription(
                 load("std_msgs/msg/String"), config.instruction.topic, self._hear, QoSProfile(depth=10)
+            )
+        if config.heartbeat is not None:
+            self.create_subscription(
+                load("std_msgs/msg/Empty"), config.heartbeat.topic, lambda _: self.controller.heartbeat(), newest
             )
         self.create_service(load("std_srvs/srv/Trigger"), "~/reset", self._on_reset)
         self.create_service(load("std_srvs/srv/SetBool"), "~/hold", self._on_hold)
@@ -185,12 +196,14 @@ class PolicyNode(Node):
         latencies = sorted(t.latency_s for t in recent)
         values: dict[str, object] = {
             "reason": self._reason,
+            "mode": self.controller.mode,
             "detail": last.detail if last else "",
             "instruction": self._instruction,
             "unknown_words": self._unknown_text(),
             "rate_hz": f"{(len(recent) - 1) / span_s:.2f}" if span_s > 0 else "0",
             "oldest_ms": f"{1e3 * max((t.oldest_s for t in recent if not math.isnan(t.oldest_s)), default=0.0):.1f}",
             "latency_ms": f"{1e3 * latencies[len(latencies) // 2]:.2f}" if latencies else "0",
+            "state_norm": f"{last.state_norm:.3g}" if last else "0",
             "ticks": last.index + 1 if last else 0,
             "skipped": sum(t.skipped for t in ticks),
             "connected": is_connected(self),
@@ -216,10 +229,25 @@ class PolicyNode(Node):
         return ", ".join(self._unknown_words)
 
 
+def _controller_config(robot: RobotConfig, needed: Collection[str]) -> ControllerConfig:
+    """The robot's YAML in the controller's words; `needed` are the observations that the policy has."""
+    used = {name: o for name, o in robot.observations.items() if name in needed}
+    return ControllerConfig(
+        follow_sensors=True,
+        max_age_by_name={name: o.max_age_s for name, o in used.items()},
+        max_frozen_by_name={name: o.max_frozen_s for name, o in used.items() if o.max_frozen_s is not None},
+        heartbeat_s=robot.heartbeat.max_silence_s if robot.heartbeat else None,
+        slew_per_s=robot.action.slew_per_s,
+        low_pass_s=robot.action.low_pass_s,
+        max_excess=robot.action.max_excess,
+        **vars(robot.safety),
+    )
+
+
 def _level(reason: str) -> bytes:
     kind = reason.partition(":")[0]
     if kind == "ok":
         return _OK
-    if kind in ("disconnected", "missing", "stale"):
+    if kind in ("disconnected", "missing", "stale", "frozen", "heartbeat"):
         return _STALE
-    return _WARN if kind in ("starting", "held", "late", "shutdown") else _ERROR
+    return _WARN if kind in ("starting", "held", "late", "clock_jump", "shutdown") else _ERROR

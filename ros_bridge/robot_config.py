@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -103,11 +103,15 @@ Source = Scan | LabelImage | Joints | Odometry
 
 @dataclass(frozen=True)
 class ObservationConfig:
-    """One observation: where it comes from and how old it may be when the policy uses it."""
+    """One observation: where it comes from and how old it may be when the policy uses it.
+
+    `max_frozen_s`: for how long it may repeat itself to the last bit; None: for ever.
+    """
 
     topic: str
     max_age_s: float
     unit: str = ""
+    max_frozen_s: float | None = None
     scan: Scan | None = None
     label_image: LabelImage | None = None
     joints: Joints | None = None
@@ -116,6 +120,7 @@ class ObservationConfig:
     def __post_init__(self) -> None:
         _check_topic(self.topic)
         _require(self.max_age_s > 0, "max_age_s", self.max_age_s, "above 0")
+        _require_positive(self, "max_frozen_s")
         given = [s for s in (self.scan, self.label_image, self.joints, self.odometry) if s is not None]
         if len(given) != 1:
             raise UserError(
@@ -148,7 +153,9 @@ class InstructionConfig:
 class ActionConfig:
     """How an action becomes a geometry_msgs/msg/Twist: entry i goes to `fields[i]`, within [low, high] (SI units).
 
-    `slew_per_s` limits the change per second of each entry (null: no limit). Stopping is never limited.
+    `slew_per_s` limits the change per second of each entry (null: no limit), `low_pass_s` is the time constant of
+    a low-pass (null: none). Stopping is never limited. `max_excess`: how far the policy may ask beyond its bounds,
+    in widths of them, before it is taken for broken (null: any distance).
     """
 
     topic: str
@@ -156,6 +163,8 @@ class ActionConfig:
     low: tuple[float, ...]
     high: tuple[float, ...]
     slew_per_s: tuple[float, ...] | None = None
+    low_pass_s: float | None = None
+    max_excess: float | None = None
 
     message_type = "geometry_msgs/msg/Twist"
 
@@ -175,6 +184,37 @@ class ActionConfig:
             _require(low <= 0 <= high and low < high, "action bounds", [low, high], "low <= 0 <= high: 0 must stop it")
         if self.slew_per_s is not None:
             _require(min(self.slew_per_s) > 0, "action.slew_per_s", list(self.slew_per_s), "above 0, or null")
+        _require_positive(self, "low_pass_s", "max_excess")
+
+
+@dataclass(frozen=True)
+class HeartbeatConfig:
+    """A std_msgs/msg/Empty that an operator's program publishes; without one for `max_silence_s` the robot stops."""
+
+    topic: str
+    max_silence_s: float
+
+    def __post_init__(self) -> None:
+        _check_topic(self.topic)
+        _require_positive(self, "max_silence_s")
+
+
+@dataclass(frozen=True)
+class SafetyConfig:
+    """What else stops the robot, see `mcsd_agent.runtime.ControllerConfig`. None switches a watchdog off.
+
+    `late_tolerance_s` None is half a period.
+    """
+
+    late_tolerance_s: float | None = None
+    max_clock_jump_s: float | None = 0.5
+    max_state_growth: float | None = None
+    state_norm_ticks: int = 1000
+    on_resume: Literal["keep", "reset"] = "keep"
+    on_telemetry_loss: Literal["stop", "go_on"] = "stop"
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "late_tolerance_s", "max_clock_jump_s", "max_state_growth", "state_norm_ticks")
 
 
 @dataclass(frozen=True)
@@ -187,6 +227,8 @@ class RobotConfig:
     observations: Mapping[str, ObservationConfig]
     action: ActionConfig
     instruction: InstructionConfig | None = None
+    heartbeat: HeartbeatConfig | None = None
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
 
     def __post_init__(self) -> None:
         _require(0 < self.rate_hz <= 1000, "rate_hz", self.rate_hz, "in (0, 1000]")
@@ -253,6 +295,12 @@ def _check_observation(name: str, spec: Spec, config: ObservationConfig) -> None
 def _require(holds: bool, key: str, value: object, constraint: str) -> None:
     if not holds:
         raise UserError(f"{key} is {value!r}; it must be {constraint}")
+
+
+def _require_positive(config: object, *keys: str) -> None:
+    for key in keys:
+        value = getattr(config, key)
+        _require(value is None or 0 < value < math.inf, key, value, "a finite number above 0, or null")
 
 
 def _check_topic(topic: str) -> None:

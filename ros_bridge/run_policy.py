@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.runtime import Stream, Telemetry
+from mcsd_agent.runtime import RealTimeConfig, Stream, Telemetry, read_package
 from ros_bridge.robot_config import check_fit, load_robot
 
 
@@ -20,15 +20,20 @@ def run_policy(
     *,
     url: str | None = None,
     native: bool = False,
+    signed_by: str | Path | None = None,
     engine: str = "onnx",
     spoken_ticks: int | None = None,
     telemetry_folder: str | Path | None = None,
+    mcap: str | Path | None = None,
+    prometheus_port: int | None = None,
+    real_time: RealTimeConfig | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
     """Drive until Ctrl-C, SIGTERM or `seconds` have passed; returns the telemetry's summary.
 
     `native=True` uses rclpy, which must be installed and found by this process; otherwise the rosbridge
-    server at `url`. `spoken_ticks` as in `PolicyNode`. Raises `UserError` for anything that does not fit.
+    server at `url`. `signed_by` is the file of the public key whose signature the artifact must bear.
+    `spoken_ticks` and `real_time` as in `PolicyNode`. Raises `UserError` for anything that does not fit.
     """
     if native:
         _import_native()
@@ -38,11 +43,13 @@ def run_policy(
     if native != NATIVE:
         raise UserError(f"native={native}: this process has chosen the other backend already; start a fresh one")
     # What is wrong with the files is said before anything is connected.
-    config, stream = load_robot(robot), Stream.load(artifact, engine)
+    config, stream = load_robot(robot), Stream(read_package(artifact, signed_by), engine)
     check_fit(stream.spec.observation, stream.spec.action, stream.spec.rate_hz, config)
     telemetry = Telemetry()
     if telemetry_folder is not None:
         telemetry.write_to(telemetry_folder)
+    if mcap is not None:
+        telemetry.write_mcap(mcap)
     arguments = ["--url", url] if url else []
     options: dict[str, Any] = {}
     if native:
@@ -51,10 +58,14 @@ def run_policy(
 
         options["signal_handler_options"] = SignalHandlerOptions.NO
     previous = _interrupt_on_terminate()
-    node = None
+    node = exporter = None
     try:
+        if prometheus_port is not None:
+            from mcsd_agent.runtime.prometheus import Exporter
+
+            exporter = Exporter(telemetry, prometheus_port)
         rclpy.init(args=arguments, **options)
-        node = PolicyNode(stream, config, spoken_ticks=spoken_ticks, telemetry=telemetry)
+        node = PolicyNode(stream, config, spoken_ticks=spoken_ticks, telemetry=telemetry, real_time=real_time)
         _spin(rclpy, node, seconds)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -62,6 +73,8 @@ def run_policy(
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        if exporter is not None:
+            exporter.close()
         telemetry.close()
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -14,6 +15,8 @@ import yaml
 from mcsd_agent.cli import _parser
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.policy import PolicyConfig
+from mcsd_agent.runtime import ControllerConfig, RealTimeConfig, Tick
+from mcsd_agent.runtime.controller_mode import Mode
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import EvaluationConfig, ImitateConfig, PPOConfig, SACConfig, TrainConfig
 from mcsd_agent.training.demos import RecordConfig
@@ -73,10 +76,33 @@ def test_every_config_key_is_documented_with_its_default(heading, config):
             assert isinstance(value, dict) or name == "env", name
 
 
-@pytest.mark.parametrize("cls", [robot_config.ObservationConfig, robot_config.ActionConfig, robot_config.RobotConfig])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        robot_config.ObservationConfig,
+        robot_config.ActionConfig,
+        robot_config.RobotConfig,
+        robot_config.HeartbeatConfig,
+        robot_config.SafetyConfig,
+    ],
+)
 def test_every_key_of_a_robot_is_documented(cls):
     page = text("docs/robot.md")
     assert [f.name for f in dataclasses.fields(cls) if f"`{f.name}`" not in page] == []
+
+
+def test_every_key_of_the_controller_is_documented_with_its_default():
+    page = sections(text("docs/controller.md"))
+    documented = rows(page["Configuration"])
+    assert list(documented) == [f.name for f in dataclasses.fields(ControllerConfig)]
+    for name in ("max_clock_jump_s", "state_norm_ticks", "on_resume", "on_telemetry_loss"):
+        assert yaml.safe_load(documented[name][0].strip("`")) == getattr(ControllerConfig(), name)
+    assert set(get_args(Mode)) == set(rows(page["States"]))
+    assert [key.split("`")[0] for key in rows(page["Real time"])] == [
+        f.name for f in dataclasses.fields(RealTimeConfig)
+    ]
+    ticks = {name for key in rows(page["Telemetry"]) for name in key.replace("`", "").split(", ")}
+    assert ticks >= {f.name for f in dataclasses.fields(Tick)}
 
 
 def test_every_command_is_in_the_readme():

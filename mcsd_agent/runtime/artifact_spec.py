@@ -12,7 +12,7 @@ import numpy as np
 
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.language import Vocabulary
-from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec, from_json, to_json
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, Spec, TextSpec, from_json, to_json
 
 FORMAT_VERSION = 1
 
@@ -21,6 +21,9 @@ STATE, ACTION, NEXT_STATE = "state", "action", "next_state"
 
 _FILE = "spec.json"
 _MAX_ARRAY_SIZE = 1 << 26
+_MAX_DIMENSIONS = 8
+_MAX_ENTRIES = 256
+_MAX_COUNT = 1 << 31
 _BOX_DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64")
 
 
@@ -86,8 +89,24 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
             raise ValueError("a key appears twice")
         return dict(pairs)
 
+    def finite(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise ValueError(f"{text[:20]} is too large")
+        return float(text)
+
+    def bounded(text: str) -> int:
+        if len(text) > 20:
+            raise ValueError(f"{text[:20]}... is too large")
+        return int(text)
+
     try:
-        fields = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        fields = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_float=finite,
+            parse_int=bounded,
+        )
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{where}: {_FILE} is not valid JSON ({reason}); export it again") from None
@@ -116,7 +135,7 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
             raise bad(key, "is missing")
     for key in fields:
         if key not in (*_REQUIRED, "format_version"):
-            raise UserError(f"{where}: {_FILE}: unknown key {key!r}{nearest(key, _REQUIRED)}")
+            raise UserError(f"{where}: {_FILE}: unknown key {key[:80]!r}{nearest(key[:80], _REQUIRED)}")
     rate = fields["rate_hz"]
     if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e6:
         raise bad(f"rate_hz={rate!r}", "must be a number above 0")
@@ -129,11 +148,11 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
         if not isinstance(fields[key], dict):
             raise bad(key, "must be a JSON object")
     for key, value in fields["parity"].items():
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise bad(f"parity.{key}", "must be a number")
     entries = fields["observation"]
-    if not isinstance(entries, dict) or not entries:
-        raise bad("observation", "must name at least one entry")
+    if not isinstance(entries, dict) or not 0 < len(entries) <= _MAX_ENTRIES:
+        raise bad("observation", f"must name at least one entry and at most {_MAX_ENTRIES}")
     observation = {name: _parse_space(entry, name, where) for name, entry in entries.items()}
     for name in observation:
         if name in ("", STATE, ACTION, NEXT_STATE):
@@ -149,6 +168,8 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
         if vocabulary is None or vocabulary.get("max_words") != spec.max_words:
             raise bad(f"observation {name!r}", f"needs a vocabulary with max_words={spec.max_words}")
     if vocabulary is not None:
+        if not _is_int(vocabulary.get("max_words"), 1, _MAX_ARRAY_SIZE):
+            raise bad("vocabulary", f"must have max_words from 1 to {_MAX_ARRAY_SIZE}")
         try:
             Vocabulary.from_json(vocabulary)
         except UserError as error:
@@ -182,16 +203,17 @@ def _space_fault(spec: Spec) -> str | None:
     """What is wrong with the fields of a space, which `from_json` takes as they come."""
     if not isinstance(spec.unit, str):
         return "unit must be a string"
-    if isinstance(spec, DiscreteSpec):
-        return None if _is_int(spec.n, 1) and spec.shape == () and spec.dtype == "int64" else "n must be at least 1"
-    if isinstance(spec, TextSpec):
-        return None if _is_int(spec.max_words, 1) and spec.dtype == "int64" else "max_words must be at least 1"
-    if isinstance(spec, MultiDiscreteSpec):
-        is_valid = isinstance(spec.nvec, tuple) and spec.nvec and all(_is_int(n, 1) for n in spec.nvec)
-        return None if is_valid and spec.dtype == "int64" else "nvec must list numbers of at least 1"
+    if not isinstance(spec, BoxSpec):
+        if spec.dtype != "int64" or (isinstance(spec, DiscreteSpec) and spec.shape != ()):
+            return "dtype must be int64, of shape () where it is discrete"
+        name = {"discrete": "n", "text": "max_words", "multi_discrete": "nvec"}[spec.kind]
+        counts, most = getattr(spec, name), _MAX_ARRAY_SIZE if spec.kind == "text" else _MAX_COUNT
+        counts = counts if spec.kind == "multi_discrete" else (counts,)
+        is_valid = isinstance(counts, tuple) and counts and all(_is_int(n, 1, most) for n in counts)
+        return None if is_valid else f"{name} must be at least 1 and at most {most}"
     if not isinstance(spec.shape, tuple) or not all(_is_int(n, 1) for n in spec.shape):
         return "shape must list numbers of at least 1"
-    if spec.size > _MAX_ARRAY_SIZE:
+    if spec.size > _MAX_ARRAY_SIZE or len(spec.shape) > _MAX_DIMENSIONS:
         return f"shape {spec.shape} is too large"
     if spec.dtype not in _BOX_DTYPES:
         return f"dtype {spec.dtype!r} is not one of {', '.join(_BOX_DTYPES)}"
@@ -204,11 +226,12 @@ def _space_fault(spec: Spec) -> str | None:
             return f"bounds must have 1 or {spec.size} values"
         if not all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in bound):
             return "bounds must be numbers"
-    low, high = spec.bounds()
+    with np.errstate(over="ignore"):  # beyond float32 a bound is infinite: none
+        low, high = spec.bounds()
     if not (low <= high).all():
         return "low must not exceed high"
     return None
 
 
-def _is_int(value: Any, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+def _is_int(value: Any, at_least: int, at_most: int = 1 << 62) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most

@@ -3,22 +3,29 @@
 Every tick reads the robot, checks what it read, runs the policy and sends an action; or it sends a
 stop and says why. The reasons, as they appear in `Tick.reason`, in the order in which they are checked:
 
+    clock_jump                  the clock went back, or monotonic and wall clock moved apart
     late                        the tick began or ended too late, or periods were missed before it
     held                        `hold()` was called
+    heartbeat                   nobody called `heartbeat()` for too long
+    telemetry_lost              a log that was asked for can no longer be written
     robot_error                 the robot raised, or handed over something that is no reading or no action
     disconnected                the robot says that it has no connection
     missing:<name>              the policy needs an observation that the robot did not give
     stale:<name>                the observation is older than allowed
     future_stamp:<name>         its time stamp is ahead of the clock: another clock made it
-    nan_observation:<name>      it holds NaN or infinity
     invalid_observation:<name>  it has another shape or type than the policy was trained with
+    nan_observation:<name>      it holds NaN or infinity
+    frozen:<name>               it has been the same to the last bit for too long
     stream_error                the policy raised
     nan_action, nan_state       the policy computed NaN or infinity
-    faulted:<reason>            one of the last three happened before, and `reset_memory()` has not been called
+    action_out_of_range         it asked for something far outside the action's bounds
+    state_drift                 the norm of its memory grew beyond what it was after the reset
+    faulted:<reason>            one of the last five happened before, and `reset_memory()` has not been called
+    hook_error                  the user's action hook raised, or returned no action
     ok                          an action was sent
 
 All reasons but the faults pass by themselves: the memory is kept as it is while nothing can be
-observed, and driving goes on from it, as it would after a blink. The three faults stay until
+observed, and driving goes on from it, as it would after a blink. The five faults stay until
 `reset_memory()`. The observations were fine, so the cause is in the memory or the weights, and the
 next tick would start from the same memory: trying again might shake the robot between stop and go.
 """
@@ -28,68 +35,35 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.runtime.action_limits import ActionLimits
+from mcsd_agent.errors import UserError
+from mcsd_agent.runtime.action_filters import ActionFilters, ActionHook, HookError
+from mcsd_agent.runtime.controller_config import ControllerConfig
+from mcsd_agent.runtime.controller_mode import ControllerMode, Mode
 from mcsd_agent.runtime.observations import ObservationError
+from mcsd_agent.runtime.pace import keep_pace
 from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
 from mcsd_agent.runtime.previous_action import PreviousAction
-from mcsd_agent.runtime.robot import Reading, Robot
+from mcsd_agent.runtime.realtime import RealTimeConfig, real_time, unavailable
+from mcsd_agent.runtime.robot import Robot
 from mcsd_agent.runtime.stream import Stream
 from mcsd_agent.runtime.telemetry import Telemetry
-from mcsd_agent.runtime.tick import Tick
+from mcsd_agent.runtime.tick import Summary, Tick, summarise
+from mcsd_agent.runtime.watchdogs import AgeWatch, ClockWatch, DriftWatch, FrozenWatch, HeartbeatWatch, RangeWatch
 from mcsd_agent.spaces import TextSpec
-
-#: Where in its period a tick wants its oldest observation to be, and how far it may move for that, in periods.
-_FRESH, _LARGEST_SHIFT = 0.1, 0.02
-#: Two reads of one clock in two threads may come out of order by this much.
-_CLOCK_SLACK_S = 0.01
-
-
-@dataclass(frozen=True)
-class ControllerConfig:
-    """How a policy may drive.
-
-    `rate_hz`             ticks per second; None takes the rate the policy was trained at, and no other is accepted
-    `max_age_s`           oldest observation that may be used; None is two periods
-    `max_age_by_name`     the same for single observations; texts have no age unless they are named here
-    `slew_per_s`          largest change of each action entry per second (one value for all, or one each)
-    `late_tolerance_s`    how long after its deadline a tick may begin; None is half a period
-    `follow_sensors`      move the ticks of `run`, by at most 2 % of a period each, to just after the sensors spoke.
-                          For sensors of the policy's rate: without it an observation may be a period old for ever
-    """
-
-    rate_hz: float | None = None
-    max_age_s: float | None = None
-    max_age_by_name: dict[str, float] = field(default_factory=dict)
-    slew_per_s: tuple[float, ...] | None = None
-    late_tolerance_s: float | None = None
-    follow_sensors: bool = False
-
-    def __post_init__(self) -> None:
-        values = {
-            "rate_hz": self.rate_hz,
-            "max_age_s": self.max_age_s,
-            "late_tolerance_s": self.late_tolerance_s,
-            **{f"max_age_by_name.{k}": v for k, v in self.max_age_by_name.items()},
-            **{f"slew_per_s[{i}]": v for i, v in enumerate(self.slew_per_s or ())},
-        }
-        for name, value in values.items():
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name}={value} must be a finite number above 0")
-        if self.slew_per_s == ():
-            raise UserError("slew_per_s=[] must have a value per action entry, one for all, or be left out")
 
 
 class Controller:
     """Runs a stream on a robot. Its thread owns the stream's state, the only thing that lives from tick to tick.
 
-    `tick` may be called by a timer of the caller's, or by `run`. `hold`, `enable` and `reset_memory`
-    may be called from any thread and take effect at the next tick.
+    `tick` may be called by a timer of the caller's, or by `run`. `hold`, `enable`, `reset_memory` and `heartbeat`
+    may be called from any thread; the first three take effect at the next tick.
     """
 
     def __init__(
@@ -100,45 +74,68 @@ class Controller:
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
+        *,
+        action_hook: ActionHook | None = None,
+        real_time: RealTimeConfig | None = None,
     ) -> None:
-        """`clock` and `sleep` (seconds) replace real time; without `sleep`, `run` waits on its stop event."""
+        """`clock` and `sleep` (seconds) replace real time; without `sleep`, `run` waits on its stop event.
+
+        `action_hook` is the last but one of the `action_filters`; `real_time` is for `run`. Raises `UserError` for
+        what does not fit the artifact, or is required of the system and not permitted.
+        """
         config = config or ControllerConfig()
         spec = stream.spec
-        if config.rate_hz is not None and not math.isclose(config.rate_hz, spec.rate_hz, rel_tol=1e-6):
-            raise UserError(
-                f"rate_hz={config.rate_hz:g} differs from the {spec.rate_hz:g} Hz of the artifact: a policy's memory "
-                "counts ticks; leave rate_hz out, or export for this rate"
-            )
-        for name in config.max_age_by_name:
-            if name not in spec.observation:
-                raise UserError(f"max_age_by_name: no observation {name!r}{nearest(name, spec.observation)}")
+        if stream.batch is not None:
+            raise UserError(f"a stream with batch={stream.batch} drives several robots, a controller one; leave it out")
+        config.check_fits(spec)
         self.stream, self.robot, self.config = stream, robot, config
         self.telemetry = Telemetry() if telemetry is None else telemetry
+        # Nobody waits in a simulated time.
+        self.real_time = real_time or RealTimeConfig(freeze_gc=clock is time.monotonic)
+        #: What of `real_time` the system does not permit, one line each.
+        self.real_time_notes = unavailable(self.real_time)
         self.period_s = spec.period_s
         self._clock, self._sleep = clock, sleep
-        self._limits = ActionLimits(spec.action, config.slew_per_s, self.period_s)
-        default_age = config.max_age_s or 2 * self.period_s
         self._tolerance = config.late_tolerance_s or 0.5 * self.period_s
         texts = [name for name, s in spec.observation.items() if isinstance(s, TextSpec)]
         self._instruction = texts[0] if texts else None
         self._previous = PreviousAction(spec.observation, spec.action)
         self._sensed = tuple(name for name in spec.observation if name != PREVIOUS_ACTION)
-        self._max_ages = {
-            n: config.max_age_by_name.get(n, math.inf if n in texts else default_age) for n in self._sensed
-        }
         self._numeric = tuple(name for name in self._sensed if name not in texts)
+
+        default_age = config.max_age_s or 2 * self.period_s
+        self._ages = AgeWatch(
+            {n: config.max_age_by_name.get(n, math.inf if n in texts else default_age) for n in self._sensed}
+        )
+        self._frozen = FrozenWatch(config.max_frozen_by_name)
+        # A clock that somebody else keeps has no second one beside it.
+        self._clocks = ClockWatch(config.max_clock_jump_s, time.time if clock is time.monotonic else None)
+        self._heartbeats = HeartbeatWatch(config.heartbeat_s)
+        self._range = RangeWatch(spec.action, config.max_excess)
+        self._drift = DriftWatch(config.max_state_growth, config.state_norm_ticks)
+        self._filters = ActionFilters(
+            spec.action, self.period_s, slew_per_s=config.slew_per_s, low_pass_s=config.low_pass_s, hook=action_hook
+        )
+        self._mode = ControllerMode(self.telemetry.record_transition)
         self._state = stream.initial_state()
-        self._last_sent = self._limits.at_rest()
+        self._norm = 0.0
+        self._last_sent = self._filters.at_rest()
         self._index = -1
         self._next_deadline: float | None = None
         self._fault: str | None = None
         self._held = False
+        self._resumed = False
         self._reset_wanted = False
 
     @property
     def state(self) -> np.ndarray:
         """The memory, float32 `(layers, size)`; replaced, never changed in place."""
         return self._state
+
+    @property
+    def mode(self) -> Mode:
+        """What the controller is doing, see `controller_mode`."""
+        return self._mode.now
 
     @property
     def faulted(self) -> str | None:
@@ -150,12 +147,16 @@ class Controller:
         self._held = True
 
     def enable(self) -> None:
-        """Drive again after `hold()`."""
-        self._held = False
+        """Drive again after `hold()`, with the memory kept or emptied as `on_resume` says."""
+        self._resumed, self._held = self._held or self._resumed, False
 
     def reset_memory(self) -> None:
         """Begin the next tick with an empty memory and no fault, as at an episode start."""
         self._reset_wanted = True
+
+    def heartbeat(self) -> None:
+        """Somebody is there; see `ControllerConfig.heartbeat_s`."""
+        self._heartbeats.beat(self._clock())
 
     def tick(self, deadline: float | None = None) -> Tick:
         """One tick, now. It was due at `deadline`; None means one period after the tick before.
@@ -170,31 +171,40 @@ class Controller:
         skipped = int(lateness / self.period_s + 1e-6)
         self._next_deadline = start + self.period_s
         self._index += 1 + skipped
+        if self._mode.now == "inactive":
+            self._mode.change(start, "ready", "start")
         if self._reset_wanted:
             self._reset_wanted = False
-            self._state, self._fault = self.stream.initial_state(), None
-            self._previous.forget()
+            self._empty_memory()
+            self._fault = None
+            self._mode.change(start, "ready", "reset_memory")
 
         turn = _Turn()
         try:
-            reason = self._drive(turn, start - lateness + self.period_s, lateness)
+            reason = self._drive(turn, start, lateness)
         except Exception as error:  # whatever a robot does, the loop lives on and stops it
             turn.detail = _describe(error)
             reason = "robot_error"
         if reason != "ok":
             self._stop(turn, reason)
+        done = self._clock()
+        self._mode.after_tick(start, reason, self._fault is not None)
         tick = Tick(
             index=self._index,
             time=start,
             action_asked=turn.asked,
             action_sent=turn.sent,
             reason=reason,
-            latency_s=self._clock() - start,
+            latency_s=done - start,
             lateness_s=lateness,
             oldest_s=turn.oldest_s,
             instruction=turn.instruction,
             skipped=skipped,
             detail=turn.detail,
+            mode=self._mode.now,
+            policy_s=turn.policy_s,
+            state_norm=self._norm,
+            observation=self._summaries(turn),
         )
         self.telemetry.record(tick)
         return tick
@@ -204,118 +214,130 @@ class Controller:
 
         Deadlines are absolute, one period apart (but see `follow_sensors`). After an overrun one late tick
         stops the robot, the missed periods are skipped, and the loop goes on at the next deadline: never two
-        ticks in one period. However the loop ends, the robot is told to stop.
+        ticks in one period. However the loop ends, the robot is told to stop. Meanwhile the calling thread has
+        what `real_time` gives it.
         """
         stop_event = stop_event or threading.Event()
-        deadline = self._clock()
-        count = 0
         try:
-            while not stop_event.is_set() and (max_ticks is None or count < max_ticks):
-                now = self._clock()
-                if deadline - now > self.period_s * (1 + _LARGEST_SHIFT + 1e-9):
-                    deadline = now  # the clock jumped back
-                if now < deadline:
-                    self._wait(stop_event, deadline - now)
-                    continue
-                tick = self.tick(deadline)
-                count += 1
-                # The next deadline of the grid that has not passed by the time this tick began.
-                deadline += self.period_s * (1 + int((now - deadline) / self.period_s + 1e-6))
-                if self.config.follow_sensors:
-                    deadline += self._shift(tick)
+            with real_time(self.real_time) as session:
+                self._mode.change(self._clock(), "ready", "start")
+                keep_pace(
+                    self.tick,
+                    self.period_s,
+                    self._clock,
+                    self._sleep or stop_event.wait,
+                    stop_event.is_set,
+                    max_ticks=max_ticks,
+                    follow_sensors=self.config.follow_sensors,
+                    idle=session.between_ticks,
+                )
         finally:
             self._stop(_Turn(), "shutdown")
+            self._mode.change(self._clock(), "inactive", "shutdown")
 
-    def _shift(self, tick: Tick) -> float:
-        """Seconds by which the next tick comes later: towards the moment when its observations are fresh."""
-        if tick.reason != "ok" or not math.isfinite(tick.oldest_s):
-            return 0.0
-        # Later by a period is the same as earlier by none: the nearer way is at most half a period.
-        early = math.remainder(tick.oldest_s / self.period_s - _FRESH, 1.0)
-        return -self.period_s * max(-_LARGEST_SHIFT, min(_LARGEST_SHIFT, early))
-
-    def _wait(self, stop_event: threading.Event, seconds: float) -> None:
-        if self._sleep is None:
-            stop_event.wait(seconds)
-        else:
-            self._sleep(seconds)
-
-    def _drive(self, turn: _Turn, too_late: float, lateness: float) -> str:
+    def _drive(self, turn: _Turn, start: float, lateness: float) -> str:
         """Sends an action and returns "ok", or returns why none may be sent."""
+        jump = self._clocks.check(start)
         reading = self.robot.observe()
         if self._instruction is not None:
             turn.instruction = str(reading.values.get(self._instruction) or "")
+        if jump is not None:
+            turn.detail = f"clocks moved by {self._clocks.jump_s:+.3f} s against each other"
+            return jump
         if lateness > self._tolerance:
             return "late"
         if self._held:
             return "held"
-        reason = self._check(turn, reading)
+        if self._resumed:
+            self._resumed = False
+            if self.config.on_resume == "reset":
+                self._empty_memory()
+        reason = self._heartbeats.check(self._clock())
+        if reason is None and self.config.on_telemetry_loss == "stop" and self.telemetry.lost:
+            reason, turn.detail = "telemetry_lost", self.telemetry.lost
+        if reason is None:
+            reason = "disconnected" if not reading.connected else self._ages.check(reading, self._clock())
+            turn.oldest_s = self._ages.oldest_s if reading.connected else math.nan
         if reason is not None:
             return reason
-        try:
-            sensed = {name: reading.values[name] for name in self._sensed}
-            if self._previous.wanted:
-                sensed[PREVIOUS_ACTION] = self._previous.value
-            inputs = self.stream.read(sensed)
-        except ObservationError as error:
-            turn.detail = str(error)
-            return f"invalid_observation:{error.name}"
-        for name in self._numeric:
-            values = inputs[name]
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                return f"nan_observation:{name}"
+        reason = self._read(turn, reading.values)
+        if reason is not None:
+            return reason
         if self._fault is not None:
             return f"faulted:{self._fault}"
-        try:
-            asked, state = self.stream.advance(inputs, self._state)
-        except Exception as error:
-            turn.detail = _describe(error)
-            return self._latch("stream_error")
-        turn.asked = asked
-        if not np.isfinite(asked).all():
-            return self._latch("nan_action")
-        if not np.isfinite(state).all():
-            return self._latch("nan_state")
-        # What was seen was seen, even when the action comes too late to be carried out.
-        self._state = state
-        if self._clock() >= too_late:
+        self._fault = self._ask(turn)
+        if self._fault is not None:
+            return self._fault
+        if self._clock() >= start - lateness + self.period_s:
             return "late"
-        action = self._limits.apply(asked, self._last_sent)
+        try:
+            action = self._filters.apply(turn.asked, self._last_sent, turn.seen)
+        except HookError as error:
+            turn.detail = str(error)
+            return "hook_error"
         sent = self.robot.send(action)
-        turn.sent = self._limits.check_sent(action if sent is None else sent)
+        turn.sent = self._filters.check_sent(action if sent is None else sent)
         self._previous.set(turn.sent)
         if self._last_sent is not None:
             self._last_sent = turn.sent
         return "ok"
 
-    def _check(self, turn: _Turn, reading: Reading) -> str | None:
-        """Why this reading cannot be used; fills in the age of its oldest part."""
-        if not reading.connected:
-            return "disconnected"
-        now = self._clock()
-        reason = None
-        for name, max_age in self._max_ages.items():
-            stamp = reading.stamps.get(name)
-            if reading.values.get(name) is None or (stamp is None and max_age < math.inf):
-                return f"missing:{name}"
-            if stamp is None or max_age == math.inf:
-                continue
-            age = now - stamp
-            if not age <= turn.oldest_s:  # true at first, when it is NaN
-                turn.oldest_s = age
-            # Written so that a NaN stamp is stale.
-            if reason is None and not age <= max_age:
-                reason = f"stale:{name}"
-            if reason is None and age < -_CLOCK_SLACK_S:
-                reason = f"future_stamp:{name}"
+    def _read(self, turn: _Turn, values: Mapping[str, Any]) -> str | None:
+        """Makes the policy's inputs, or says why they cannot be used."""
+        turn.seen = {name: values[name] for name in self._sensed}
+        if self._previous.wanted:
+            turn.seen[PREVIOUS_ACTION] = self._previous.value
+        try:
+            turn.inputs = self.stream.read(turn.seen)
+        except ObservationError as error:
+            turn.detail = str(error)
+            return f"invalid_observation:{error.name}"
+        for name in self._numeric:
+            array = turn.inputs[name]
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                return f"nan_observation:{name}"
+        return self._frozen.check(turn.inputs, self._clock())
+
+    def _ask(self, turn: _Turn) -> str | None:
+        """Asks the policy, or returns the fault that this shows."""
+        began = self._clock()
+        try:
+            asked, state = self.stream.advance(turn.inputs, self._state)
+        except Exception as error:
+            turn.detail = _describe(error)
+            return "stream_error"
+        turn.policy_s = self._clock() - began
+        turn.asked = asked
+        if not np.isfinite(asked).all():
+            return "nan_action"
+        flat = state.ravel()
+        norm = math.sqrt(float(np.vdot(flat, flat)))  # which does not warn of an overflow
+        # A finite norm needs no further look; squares of finite numbers may overflow.
+        if not math.isfinite(norm) and not np.isfinite(flat).all():
+            return "nan_state"
+        # What was seen was seen, even when the action comes too late to be carried out.
+        self._state, self._norm = state, norm
+        reason = self._range.check(asked)
+        if reason is None:
+            reason = self._drift.check(norm)
+            if reason is not None:
+                turn.detail = f"norm {norm:.4g}; at most {self._drift.largest:.4g} in the first ticks"
         return reason
 
-    def _latch(self, reason: str) -> str:
-        self._fault = reason
-        return reason
+    def _empty_memory(self) -> None:
+        self._state, self._norm = self.stream.initial_state(), 0.0
+        self._drift.reset()
+        self._previous.forget()
+
+    def _summaries(self, turn: _Turn) -> dict[str, Summary]:
+        """Telemetry of what was read, after the action is on its way."""
+        ages, inputs = self._ages.ages, turn.inputs
+        # Only what the policy was not asked about can hold infinities, and NumPy warns of their sum.
+        with nullcontext() if turn.asked is not None else np.errstate(invalid="ignore"):
+            return {name: summarise(inputs[name], ages.get(name, math.nan)) for name in self._numeric if name in inputs}
 
     def _stop(self, turn: _Turn, reason: str) -> None:
-        self._last_sent = self._limits.at_rest()
+        self._last_sent = self._filters.at_rest()
         self._previous.forget()
         try:
             self.robot.stop(reason)
@@ -329,9 +351,12 @@ class Controller:
 class _Turn:
     """What one tick found out on its way."""
 
-    asked: np.ndarray | None = None
+    seen: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)
+    asked: Any = None
     sent: np.ndarray | None = None
     oldest_s: float = math.nan
+    policy_s: float = math.nan
     instruction: str = ""
     detail: str = ""
 

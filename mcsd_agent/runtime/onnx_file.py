@@ -1,41 +1,35 @@
 """Reads an ONNX model file into plain Python objects, with NumPy alone.
 
-ONNX files are Protocol Buffers messages. The part of that format an exported step needs is small:
-four wire types and a dozen messages (field numbers from onnx/onnx.proto3, IR version 10). Reading it
-here keeps `onnx` and `protobuf` off the robot, and lets every artifact be checked before a native
-library sees it. Anything malformed raises `UserError`; nothing in a file is ever executed.
+ONNX files are Protocol Buffers messages. The part of that format an exported step needs is small: a
+dozen messages (field numbers from onnx/onnx.proto3, IR version 10). Reading it here keeps `onnx` and
+`protobuf` off the robot, and lets every artifact be checked before a native library sees it. Whatever
+is not read is refused, so that a file cannot say more to that library than it says here: functions,
+graphs inside nodes, weights in other files, training information, metadata. Anything malformed raises
+`UserError`; nothing in a file is ever executed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from mcsd_agent.errors import UserError
-
-#: TensorProto.DataType -> NumPy dtype, for the types an exported policy can hold.
-DTYPES: dict[int, np.dtype[Any]] = {
-    1: np.dtype("float32"),
-    2: np.dtype("uint8"),
-    3: np.dtype("int8"),
-    4: np.dtype("uint16"),
-    5: np.dtype("int16"),
-    6: np.dtype("int32"),
-    7: np.dtype("int64"),
-    9: np.dtype("bool"),
-    10: np.dtype("float16"),
-    11: np.dtype("float64"),
-    12: np.dtype("uint32"),
-    13: np.dtype("uint64"),
-}
-
-#: A field's payload: an integer (varint), or the bytes of a fixed-width number, string or message.
-Payload: TypeAlias = int | memoryview
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from mcsd_agent.runtime.onnx_tensors import DTYPES, read_tensor
+from mcsd_agent.runtime.protobuf import (
+    BYTES,
+    FIXED32,
+    VARINT,
+    Layout,
+    Malformed,
+    Payload,
+    fields,
+    floats,
+    integer,
+    integers,
+    text,
+)
 
 
 @dataclass(frozen=True)
@@ -69,161 +63,110 @@ class Model:
     nodes: tuple[Node, ...]
 
 
-class Subgraph:
-    """Stands for an attribute that holds a graph (the body of If, Loop or Scan), which is not read."""
+#: Domain of the operators that onnxruntime has beside ONNX's; each is on the list of the numpy engine or refused.
+CONTRIBUTED = "com.microsoft"
+
+_MODEL = Layout("a model", {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: BYTES}, {8: BYTES})
+_OPSET = Layout("an operator set", {1: BYTES, 2: VARINT}, {})
+_GRAPH = Layout("a graph", {2: BYTES, 10: BYTES}, {1: BYTES, 5: BYTES, 11: BYTES, 12: BYTES})
+_NODE = Layout("a node", {3: BYTES, 4: BYTES, 6: BYTES, 7: BYTES}, {1: BYTES, 2: BYTES, 5: BYTES})
+_ATTRIBUTE = Layout(
+    "an attribute",
+    {1: BYTES, 2: FIXED32, 3: VARINT, 4: BYTES, 5: BYTES, 13: BYTES, 20: VARINT},
+    {7: FIXED32, 8: VARINT, 9: BYTES},
+)
+_PORT = Layout("an input or output", {1: BYTES, 2: BYTES, 3: BYTES}, {})
+_TYPE = Layout("a type", {1: BYTES}, {})
+_TENSOR_TYPE = Layout("a tensor type", {1: VARINT, 2: BYTES}, {})
+_SHAPE = Layout("a shape", {}, {1: BYTES})
+_DIMENSION = Layout("a dimension", {1: VARINT, 2: BYTES}, {})
+
+#: Of an attribute: its field by its type (AttributeProto.AttributeType).
+_VALUE_FIELD = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9}
 
 
 def read_model(data: bytes, where: str) -> Model:
     """The model in `data`; `where` names its file in the `UserError` raised for anything malformed."""
     try:
         return _model(memoryview(data))
-    except _Malformed as error:
+    except Malformed as error:
         raise UserError(f"{where}: {error}; export the artifact again") from None
     except (ValueError, OverflowError, IndexError, MemoryError):
         raise UserError(f"{where} is not a readable ONNX model; export the artifact again") from None
 
 
-class _Malformed(Exception):
-    """What is wrong, as the middle of a sentence."""
-
-
-# --- wire format ---------------------------------------------------------------------------------
-
-
-def _fields(message: Payload) -> Iterator[tuple[int, int, Payload]]:
-    """`(field number, wire type, payload)` for every field of a message."""
-    if isinstance(message, int):
-        raise _Malformed("a message was expected and a number found")
-    position, end = 0, len(message)
-    while position < end:
-        key, position = _varint(message, position)
-        number, wire = key >> 3, key & 7
-        if wire == _VARINT:
-            value, position = _varint(message, position)
-            yield number, wire, value
-            continue
-        if wire == _BYTES:
-            size, position = _varint(message, position)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise _Malformed(f"wire type {wire} is not valid")
-        if size > end - position:
-            raise _Malformed("the model is cut short")
-        yield number, wire, message[position : position + size]
-        position += size
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            raise _Malformed("the model is cut short")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, position
-    raise _Malformed("a number is longer than ten bytes")
-
-
-def _int(payload: Payload) -> int:
-    if not isinstance(payload, int):
-        raise _Malformed("a number was expected and bytes found")
-    return payload - (1 << 64) if payload >= 1 << 63 else payload
-
-
-def _ints(wire: int, payload: Payload) -> list[int]:
-    """One entry of a repeated integer field: a single number, or many packed into bytes."""
-    if wire == _VARINT or isinstance(payload, int):
-        return [_int(payload)]
-    values, position = [], 0
-    while position < len(payload):
-        value, position = _varint(payload, position)
-        values.append(_int(value))
-    return values
-
-
-def _bytes(payload: Payload) -> bytes:
-    if isinstance(payload, int):
-        raise _Malformed("bytes were expected and a number found")
-    return bytes(payload)
-
-
-def _text(payload: Payload) -> str:
-    return _bytes(payload).decode("utf-8")
-
-
-def _floats(payload: Payload) -> list[float]:
-    return np.frombuffer(_bytes(payload), "<f4").tolist()
-
-
-# --- messages ------------------------------------------------------------------------------------
-
-
 def _model(data: memoryview) -> Model:
     graph: Payload | None = None
     opset: int | None = None
-    for number, _, payload in _fields(data):
+    for number, _, payload in fields(data, _MODEL):
         if number == 7:
             graph = payload
         elif number == 8:
             domain, version = _opset(payload)
-            opset = version if domain in ("", "ai.onnx") else opset
-        elif number == 25:
-            raise _Malformed("functions defined inside the model are not supported")
+            if domain == CONTRIBUTED and version == 1:
+                continue
+            if domain not in ("", "ai.onnx"):
+                raise Malformed(f"operators of {domain!r} (version {version}) are not supported")
+            if opset is not None:
+                raise Malformed("it names two operator sets")
+            opset = version
     if graph is None or opset is None:
-        raise _Malformed("it holds no graph or no operator set version")
+        raise Malformed("it holds no graph or no operator set version")
     return _graph(graph, opset)
 
 
 def _opset(data: Payload) -> tuple[str, int]:
     domain, version = "", 0
-    for number, _, payload in _fields(data):
+    for number, _, payload in fields(data, _OPSET):
         if number == 1:
-            domain = _text(payload)
-        elif number == 2:
-            version = _int(payload)
+            domain = text(payload)
+        else:
+            version = integer(payload)
     return domain, version
 
 
 def _graph(data: Payload, opset: int) -> Model:
     nodes, inputs, outputs = [], [], []
     constants: dict[str, np.ndarray] = {}
-    for number, _, payload in _fields(data):
+    for number, _, payload in fields(data, _GRAPH):
         if number == 1:
             nodes.append(_node(payload))
         elif number == 5:
-            name, array = _tensor(payload)
+            name, array = read_tensor(payload)
+            if name in constants:
+                raise Malformed(f"constant {name!r} comes twice")
             constants[name] = array
         elif number == 11:
             inputs.append(_port(payload))
         elif number == 12:
             outputs.append(_port(payload))
-        elif number == 15:
-            raise _Malformed("sparse constants are not supported")
-    # Old exporters list the constants among the inputs as well.
-    return Model(opset, tuple(p for p in inputs if p.name not in constants), tuple(outputs), constants, tuple(nodes))
+    for port in inputs:
+        # The other way to write a constant, which would make it an input that may be overridden.
+        if port.name in constants:
+            raise Malformed(f"{port.name!r} is both an input and a constant")
+    return Model(opset, tuple(inputs), tuple(outputs), constants, tuple(nodes))
 
 
 def _node(data: Payload) -> Node:
     operator = domain = ""
     inputs, outputs = [], []
     attributes: dict[str, Any] = {}
-    for number, _, payload in _fields(data):
+    for number, _, payload in fields(data, _NODE):
         if number == 1:
-            inputs.append(_text(payload))
+            inputs.append(text(payload))
         elif number == 2:
-            outputs.append(_text(payload))
+            outputs.append(text(payload))
         elif number == 4:
-            operator = _text(payload)
+            operator = text(payload)
         elif number == 5:
             name, value = _attribute(payload)
+            if name in attributes:
+                raise Malformed(f"attribute {name!r} comes twice")
             attributes[name] = value
         elif number == 7:
-            domain = _text(payload)
+            domain = text(payload)
     if not operator or not outputs:
-        raise _Malformed("a node names no operator or no output")
+        raise Malformed("a node names no operator or no output")
     return Node(operator, "" if domain == "ai.onnx" else domain, tuple(inputs), tuple(outputs), attributes)
 
 
@@ -231,111 +174,60 @@ def _attribute(data: Payload) -> tuple[str, Any]:
     """Name and value. `type` says which of the value fields counts, so zero and [] survive proto3's defaults."""
     name, kind = "", 0
     single: dict[int, Any] = {1: 0.0, 2: 0, 3: ""}
-    floats: list[float] = []
+    numbers: list[float] = []
     ints: list[int] = []
     strings: list[str] = []
-    for number, wire, payload in _fields(data):
+    present = set()
+    for number, _, payload in fields(data, _ATTRIBUTE):
+        present.add(number)
         if number == 1:
-            name = _text(payload)
+            name = text(payload)
         elif number == 2:
-            single[1] = _floats(payload)[0]
+            single[1] = floats(payload)[0]
         elif number == 3:
-            single[2] = _int(payload)
+            single[2] = integer(payload)
         elif number == 4:
-            single[3] = _text(payload)
+            single[3] = text(payload)
         elif number == 5:
-            single[4] = _tensor(payload)[1]
+            single[4] = read_tensor(payload)[1]
         elif number == 7:
-            floats += _floats(payload)
+            numbers += floats(payload)
         elif number == 8:
-            ints += _ints(wire, payload)
+            ints += integers(payload)
         elif number == 9:
-            strings.append(_text(payload))
+            strings.append(text(payload))
         elif number == 20:
-            kind = _int(payload)
-    single |= {5: Subgraph(), 6: tuple(floats), 7: tuple(ints), 8: tuple(strings), 10: Subgraph()}
+            kind = integer(payload)
+    single |= {6: tuple(numbers), 7: tuple(ints), 8: tuple(strings)}
     if kind not in single:
-        raise _Malformed(f"attribute {name!r} has a type that is not supported ({kind})")
+        raise Malformed(f"attribute {name!r} has a type that is not supported ({kind})")
+    if present - {1, 13, 20, _VALUE_FIELD[kind]}:
+        raise Malformed(f"attribute {name!r} has values of several types")
     return name, single[kind]
-
-
-def _tensor(data: Payload) -> tuple[str, np.ndarray]:
-    name, kind = "", 0
-    dims: list[int] = []
-    raw: bytes | None = None
-    floats: list[bytes] = []
-    ints: list[int] = []
-    for number, wire, payload in _fields(data):
-        if number == 1:
-            dims += _ints(wire, payload)
-        elif number == 2:
-            kind = _int(payload)
-        elif number in (4, 10):
-            floats.append(_bytes(payload))
-        elif number in (5, 7, 11):
-            ints += _ints(wire, payload)
-        elif number == 8:
-            name = _text(payload)
-        elif number == 9:
-            raw = _bytes(payload)
-        elif number == 13 or (number == 14 and _int(payload) != 0):
-            # A path in a model file would let it read any file of the robot.
-            raise _Malformed("weights kept outside the model file are not supported")
-        elif number == 3:
-            raise _Malformed("a constant split into segments is not supported")
-    if kind not in DTYPES:
-        raise _Malformed(f"constant {name!r} has an element type that is not supported ({kind})")
-    return name, _array(name, DTYPES[kind], dims, raw, b"".join(floats), ints)
-
-
-def _array(
-    name: str, dtype: np.dtype[Any], dims: list[int], raw: bytes | None, floats: bytes, ints: list[int]
-) -> np.ndarray:
-    if any(n < 0 for n in dims):
-        raise _Malformed(f"constant {name!r} has a negative dimension")
-    if raw is not None:
-        values = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
-    elif dtype.kind == "f" and dtype.itemsize >= 4:
-        values = np.frombuffer(floats, dtype.newbyteorder("<")).astype(dtype)
-    elif dtype.kind == "f":
-        # float16 travels as the integer of its bits.
-        values = np.asarray(ints, np.uint16).view(np.float16)
-    else:
-        values = np.asarray(ints, np.int64).astype(dtype)
-    # Python integers: a product of crafted dimensions must not wrap around.
-    expected = 1
-    for n in dims:
-        expected *= n
-    if values.size != expected:
-        raise _Malformed(f"constant {name!r} holds {values.size} values where its shape {tuple(dims)} needs {expected}")
-    array = values.reshape(dims)
-    array.flags.writeable = False
-    return array
 
 
 def _port(data: Payload) -> Port:
     name, dtype = "", None
     shape: tuple[int | None, ...] = ()
-    for number, _, payload in _fields(data):
+    for number, _, payload in fields(data, _PORT):
         if number == 1:
-            name = _text(payload)
+            name = text(payload)
         elif number == 2:
-            for kind, _, tensor_type in _fields(payload):
-                if kind == 1:
-                    dtype, shape = _tensor_type(tensor_type)
+            for _, _, tensor_type in fields(payload, _TYPE):
+                dtype, shape = _tensor_type(tensor_type)
     if dtype is None:
-        raise _Malformed(f"input or output {name!r} is not a tensor of a supported type")
+        raise Malformed(f"input or output {name!r} is not a tensor of a supported type")
     return Port(name, dtype, shape)
 
 
 def _tensor_type(data: Payload) -> tuple[np.dtype[Any] | None, tuple[int | None, ...]]:
-    dtype, shape = None, []
-    for number, _, payload in _fields(data):
+    dtype = None
+    shape: list[int | None] = []
+    for number, _, payload in fields(data, _TENSOR_TYPE):
         if number == 1:
-            dtype = DTYPES.get(_int(payload))
-        elif number == 2:
-            for kind, _, dimension in _fields(payload):
-                if kind == 1:
-                    sizes = [_int(value) for field, _, value in _fields(dimension) if field == 1]
-                    shape.append(sizes[0] if sizes else None)
+            dtype = DTYPES.get(integer(payload))
+            continue
+        for _, _, dimension in fields(payload, _SHAPE):
+            sizes = [integer(value) for field, _, value in fields(dimension, _DIMENSION) if field == 1]
+            shape.append(sizes[0] if sizes else None)
     return dtype, tuple(shape)

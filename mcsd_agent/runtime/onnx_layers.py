@@ -125,6 +125,33 @@ def _rms_norm(node: NodeReader) -> Kernel:
     return kernel
 
 
+@operator("SimplifiedLayerNormalization")
+def _simplified_layer_norm(node: NodeReader) -> Kernel:
+    """onnxruntime's name for RMSNormalization, which it has had since before ONNX named it."""
+    return _rms_norm(node)
+
+
+@operator("com.microsoft::RotaryEmbedding")
+def _rotary(node: NodeReader) -> Kernel:
+    """Halves of the last dimension as complex numbers, times those of the row's position (the rows' order)."""
+    for name in ("interleaved", "num_heads", "rotary_embedding_dim", "is_packed_batching"):
+        node.only(name, 0)
+    node.only("scale", 1.0)
+    positions, cos, sin = (node.constant(i) for i in (1, 2, 3))
+    if positions is None or positions.shape != (1,) or positions[0] != 0 or cos is None or sin is None:
+        raise node.error("whose positions are not those of the rows")
+    if cos.ndim != 2 or cos.shape != sin.shape:
+        raise node.error("whose cosines and sines differ in shape")
+
+    def kernel(x: Array, _: Array, cos: Array, sin: Array) -> Array:
+        if x.ndim != 3 or x.shape[1:] != (cos.shape[0], 2 * cos.shape[1]):
+            raise ValueError(f"input {x.shape} does not fit cosines {cos.shape}")
+        real, imaginary = np.split(x, 2, -1)
+        return np.concatenate([cos * real - sin * imaginary, sin * real + cos * imaginary], -1)
+
+    return kernel
+
+
 @operator("BatchNormalization")
 def _batch_norm(node: NodeReader) -> Kernel:
     epsilon = node.attribute("epsilon", 1e-5)

@@ -228,6 +228,12 @@ def _clip(node: NodeReader) -> Kernel:
     return (lambda x, _, high: np.minimum(x, high)) if node.has_input(2) else lambda x, *_: x
 
 
+@operator("com.microsoft::QuickGelu")
+def _quick_gelu(node: NodeReader) -> Kernel:
+    alpha = node.attribute("alpha", 1.702)
+    return lambda x: x * sigmoid(x if alpha == 1.0 else x.dtype.type(alpha) * x)
+
+
 @operator("Gelu")
 def _gelu(node: NodeReader) -> Kernel:
     if node.only("approximate", "none", "tanh") == "tanh":

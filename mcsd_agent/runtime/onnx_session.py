@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.runtime.onnx_file import Port
-from mcsd_agent.runtime.package import Package
+from mcsd_agent.runtime.onnx_batch import BATCH, sized
+from mcsd_agent.runtime.onnx_file import Model, Port
 
 
 class OnnxEngine:
@@ -19,38 +19,42 @@ class OnnxEngine:
     nothing but its results. One engine serves one thread.
     """
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, step: bytes, model: Model, where: str, batch: int = 1) -> None:
+        """`step` is the file that `model` was read from; `batch` is the first dimension of inputs and outputs."""
         try:
             import onnxruntime
         except ModuleNotFoundError:
             raise UserError(
                 "engine 'onnx' needs onnxruntime; pip install 'mcsd-agent[robot]' or use engine='numpy'"
             ) from None
+        model = sized(model, batch, where)
         options = onnxruntime.SessionOptions()
         # A step is too small to share between threads, and idle workers would spin on the robot's cores.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # With every shape known, shapes are computed once, and so is what small weights are expanded from.
+        options.add_free_dimension_override_by_name(BATCH, batch)
         try:
-            self._session = onnxruntime.InferenceSession(package.step, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(step, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no public class
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{package.where}: onnxruntime cannot load step.onnx ({reason}); export it again") from None
+            raise UserError(f"{where}: onnxruntime cannot load step.onnx ({reason}); export it again") from None
         self._binding: Any = self._session.io_binding()
-        self._inputs = {port.name: _buffer(port) for port in package.model.inputs}
-        self._outputs = [_buffer(port) for port in package.model.outputs]
-        for name, array in self._inputs.items():
+        self._inputs = tuple((port.name, _buffer(port)) for port in model.inputs)
+        self._outputs = [_buffer(port) for port in model.outputs]
+        for name, array in self._inputs:
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for port, array in zip(package.model.outputs, self._outputs, strict=True):
+        for port, array in zip(model.outputs, self._outputs, strict=True):
             self._binding.bind_output(port.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Outputs in the model's order; the arrays belong to the caller."""
-        for name, array in self._inputs.items():
+        for name, array in self._inputs:
             array[...] = inputs[name]
         self._session.run_with_iobinding(self._binding)
         return tuple([array.copy() for array in self._outputs])
 
 
 def _buffer(port: Port) -> np.ndarray:
-    # The package was read: all shapes are known to be fixed.
+    # The package was read: all other shapes are known to be fixed.
     return np.zeros([n or 0 for n in port.shape], port.dtype)

@@ -1,9 +1,10 @@
-"""What the controller remembers about its ticks: the newest ones, counts by reason, and a log on request.
+"""What the controller remembers about its ticks: the newest ones, counts by reason, and logs on request.
 
 from mcsd_agent.runtime import Controller, Telemetry
 
 telemetry = Telemetry()
-telemetry.write_to("runs/today")            # telemetry.jsonl, one line per tick
+telemetry.write_to("runs/today")            # telemetry.jsonl, one line per tick, and transitions.jsonl
+telemetry.write_mcap("runs/today.mcap")     # the same for Foxglove
 Controller(stream, robot, telemetry=telemetry).run(stop_event)
 telemetry.close()
 print(telemetry.summary())
@@ -11,9 +12,9 @@ print(telemetry.summary())
 
 from __future__ import annotations
 
-import json
 import math
 import threading
+import time
 from collections import Counter, deque
 from pathlib import Path
 from typing import IO, Any
@@ -21,12 +22,15 @@ from typing import IO, Any
 import numpy as np
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime.controller_mode import Transition
+from mcsd_agent.runtime.telemetry_log import BackgroundLog, Entry, Jsonl, Sink
 from mcsd_agent.runtime.tick import Tick
 
 FILE_NAME = "telemetry.jsonl"
+TRANSITIONS_FILE_NAME = "transitions.jsonl"
 
-#: Lines that may wait for a slow disk; what comes on top is counted and dropped.
-_MAX_WAITING = 10_000
+#: Changes of mode that are kept in memory, and that a summary shows.
+_MAX_TRANSITIONS, _RECENT = 1000, 10
 
 
 class Telemetry:
@@ -42,7 +46,9 @@ class Telemetry:
         self._skipped = 0
         self._stop_failures = 0
         self._last_stop_failure = ""
-        self._log: _Log | None = None
+        self._transitions: deque[Transition] = deque(maxlen=_MAX_TRANSITIONS)
+        self._transition_count = 0
+        self._logs: dict[str, BackgroundLog] = {}
 
     def record(self, tick: Tick) -> None:
         """Keep `tick`."""
@@ -50,8 +56,16 @@ class Telemetry:
             self._ring.append(tick)
             self._reasons[tick.reason] += 1
             self._skipped += tick.skipped
-        if self._log is not None:
-            self._log.put(tick)
+        for log in self._logs.values():
+            log.put(tick)
+
+    def record_transition(self, transition: Transition) -> None:
+        """Keep a change of the controller's mode."""
+        with self._lock:
+            self._transitions.append(transition)
+            self._transition_count += 1
+        for log in self._logs.values():
+            log.put(transition)
 
     def stop_failed(self, detail: str) -> None:
         """Count that the robot's `stop` raised."""
@@ -65,14 +79,25 @@ class Telemetry:
         with self._lock:
             return tuple(self._ring)
 
-    def summary(self) -> dict[str, Any]:
-        """Counts since the start, and times over the ticks still in the ring, as one JSON object.
+    @property
+    def last(self) -> Tick | None:
+        """The newest tick."""
+        with self._lock:
+            return self._ring[-1] if self._ring else None
 
-        `latency_*` and `oldest_*` are over ticks that sent an action, `lateness_*` over all; they are
-        None where there are none.
-        """
-        ticks = self.ticks
-        driven = [t for t in ticks if t.reason == "ok"]
+    @property
+    def transitions(self) -> tuple[Transition, ...]:
+        """The newest changes of mode, oldest first."""
+        with self._lock:
+            return tuple(self._transitions)
+
+    @property
+    def lost(self) -> str:
+        """Why a log that was asked for can no longer be written; empty while all is well."""
+        return next((log.error for log in self._logs.values() if log.error), "")
+
+    def counts(self) -> dict[str, Any]:
+        """What is counted since the start, as one JSON object; quick, however many ticks the ring holds."""
         with self._lock:
             counts = dict(self._reasons.most_common())
             result: dict[str, Any] = {
@@ -81,88 +106,74 @@ class Telemetry:
                 "reasons": counts,
                 "stop_failures": self._stop_failures,
                 "last_stop_failure": self._last_stop_failure,
+                "mode": self._transitions[-1].after if self._transitions else "inactive",
+                "transitions": self._transition_count,
             }
+        logs = tuple(self._logs.values())
+        return result | {
+            "log_lines": sum(log.written for log in logs),
+            "log_dropped": sum(log.dropped for log in logs),
+            "log_error": self.lost,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """`counts()` and times over the ticks still in the ring, as one JSON object.
+
+        `latency_*`, `policy_*` and `oldest_*` are over ticks that sent an action, `lateness_*` over all; they are
+        None where there are none. `recent_transitions` are the last ten.
+        """
+        ticks = self.ticks
+        driven = [t for t in ticks if t.reason == "ok"]
+        result = self.counts()
         result |= _percentiles("latency", [t.latency_s for t in driven])
+        result |= _percentiles("policy", [t.policy_s for t in driven if not math.isnan(t.policy_s)])
         result |= _percentiles("lateness", [t.lateness_s for t in ticks])
         result |= _percentiles("oldest", [t.oldest_s for t in driven if not math.isnan(t.oldest_s)])
-        log = self._log
-        return result | {
-            "log_lines": log.written if log else 0,
-            "log_dropped": log.dropped if log else 0,
-            "log_error": log.error if log else "",
-        }
+        return result | {"recent_transitions": [t.to_json() for t in self.transitions[-_RECENT:]]}
 
     def write_to(self, folder: str | Path) -> Path:
         """Write every tick from now on to `telemetry.jsonl` in `folder`, beginning with those in the ring.
 
-        Raises `UserError` when the file cannot be made; what goes wrong later is in `summary()["log_error"]`.
+        Changes of mode go to `transitions.jsonl` there. Raises `UserError` when the files cannot be made; what
+        goes wrong later is in `summary()["log_error"]`.
         """
         path = Path(folder) / FILE_NAME
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w", encoding="utf-8")
+            ticks = path.open("w", encoding="utf-8")
+            transitions = path.with_name(TRANSITIONS_FILE_NAME).open("w", encoding="utf-8")
         except OSError as error:
             raise UserError(f"telemetry {str(path)!r}: {error.strerror}; give a folder that can be written") from None
-        self.close()
-        log = _Log(file)
-        for tick in self.ticks:
-            log.put(tick)
-        self._log = log
+        self._add("jsonl", Jsonl(ticks, transitions))
         return path
 
-    def close(self) -> None:
-        """Finish the log, if there is one. Ticks are still counted afterwards."""
-        if self._log is not None:
-            self._log.close()
+    def stream_to(self, file: IO[str]) -> None:
+        """Write every tick from now on to `file` as `telemetry.jsonl` holds them: to a pipe or a socket's file."""
+        self._add("stream", Jsonl(file))
 
+    def write_mcap(self, path: str | Path) -> Path:
+        """Write every tick from now on to the MCAP file `path`, as `write_to` does; needs the extra `telemetry`."""
+        from mcsd_agent.runtime.mcap_log import Mcap
 
-class _Log:
-    """Writes lines in a thread of its own: a disk that is slow, full or gone must not delay a tick."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self.written = 0
-        self.error = ""
-        self._refused = 0  # counted by the loop's thread
-        self._lost = 0  # counted by this one's
-        self._file = file
-        self._waiting: deque[Tick] = deque()
-        self._wake = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
-        self._thread.start()
-
-    @property
-    def dropped(self) -> int:
-        return self._refused + self._lost
-
-    def put(self, tick: Tick) -> None:
-        if self.error or self._closing or len(self._waiting) >= _MAX_WAITING:
-            self._refused += 1
-            return
-        self._waiting.append(tick)
-        self._wake.set()
+        newest = self.last
+        self._add("mcap", Mcap(path, None if newest is None else time.time() - newest.time))
+        return Path(path)
 
     def close(self) -> None:
-        self._closing = True
-        self._wake.set()
-        self._thread.join(timeout=5.0)
+        """Finish the logs, if there are any. Ticks are still counted afterwards."""
+        for log in self._logs.values():
+            log.close()
 
-    def _run(self) -> None:
-        batch = 0
-        try:
-            while not self._closing or self._waiting:
-                self._wake.wait()
-                self._wake.clear()
-                while self._waiting:
-                    batch += 1
-                    self._file.write(json.dumps(self._waiting.popleft().to_json()) + "\n")
-                self._file.flush()
-                self.written, batch = self.written + batch, 0
-            self._file.close()
-        except (OSError, ValueError, TypeError) as error:
-            self.error = f"{type(error).__name__}: {error}"
-            self._lost = batch + len(self._waiting)
-            self._waiting.clear()
+    def _add(self, kind: str, sink: Sink) -> None:
+        if kind in self._logs:
+            self._logs[kind].close()
+        log = BackgroundLog(sink)
+        with self._lock:
+            entries: list[Entry] = [*self._ring, *self._transitions]
+        entries.sort(key=lambda entry: entry.time)
+        for entry in entries:
+            log.put(entry)
+        self._logs = {**self._logs, kind: log}  # replaced, never changed: the loop's thread may be looking at it
 
 
 def _percentiles(name: str, values: list[float]) -> dict[str, float | None]:

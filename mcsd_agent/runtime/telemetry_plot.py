@@ -1,83 +1,66 @@
-"""A picture of a telemetry log: actions, times, and why the robot stood still."""
+"""Pictures of a telemetry log: actions, times, observations, the memory, and why the robot stood still."""
 
 from __future__ import annotations
 
-import json
+import html
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.runtime.telemetry import FILE_NAME
+from mcsd_agent.runtime.controller_mode import Mode
+from mcsd_agent.runtime.telemetry_read import read_log
 
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The ticks in a `telemetry.jsonl`, or in the run folder that holds one.
-
-    A last line that was cut short, as a killed process leaves it, is left out.
-    """
-    path = Path(path)
-    path = path / FILE_NAME if path.is_dir() else path
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise UserError(f"telemetry {str(path)!r}: {reason}; give a run folder or its {FILE_NAME}") from None
-    ticks: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            tick = json.loads(line)
-            if not isinstance(tick, dict) or not {"index", "time", "reason"} <= tick.keys():
-                raise ValueError
-        except ValueError:
-            if number == len(lines) and ticks:
-                break
-            raise UserError(f"telemetry {str(path)!r}: line {number} is no tick; give a {FILE_NAME}") from None
-        ticks.append(tick)
-    if not ticks:
-        raise UserError(f"telemetry {str(path)!r} holds no ticks; let the controller run first")
-    return ticks
+Ticks: TypeAlias = list[dict[str, Any]]
+#: Draws something over time on one pair of axes.
+_Panel: TypeAlias = Callable[[Any, Ticks, np.ndarray], None]
+_MODES = get_args(Mode)
 
 
 def plot_telemetry(log: str | Path, picture: str | Path, names: tuple[str, ...] = (), title: str = "") -> Path:
-    """Draws `log` into the PNG file `picture`. `names` label the action entries."""
+    """Draws `log` into one PNG file, `picture`. `names` label the action entries."""
+    ticks = read_log(log)
+    return _draw(ticks, Path(picture), [*_actions(ticks, names), *_TIMES], title or f"{len(ticks)} ticks")
+
+
+def plot_page(log: str | Path, folder: str | Path, names: tuple[str, ...] = ()) -> Path:
+    """Draws `log` into PNG files in `folder`, and a page that shows them all: `index.html`, which is returned."""
+    ticks, folder = read_log(log), Path(folder)
+    seen = sorted({name for t in ticks for name in t.get("observation") or ()})
+    pictures: dict[str, Sequence[_Panel]] = {
+        "actions": _actions(ticks, names),
+        "times": _TIMES,
+        "observations": [partial(_observation, name=name) for name in seen],
+        "memory": [_norm, _modes],
+    }
+    drawn = [_draw(ticks, folder / f"{name}.png", panels, name) for name, panels in pictures.items() if panels]
+    title = html.escape(f"{Path(log).name}: {len(ticks)} ticks")
+    images = "".join(f'<p><img src="{path.name}" alt="{path.stem}"></p>\n' for path in drawn)
+    page = folder / "index.html"
+    page.write_text(f"<!doctype html>\n<meta charset=utf-8>\n<title>{title}</title>\n<h1>{title}</h1>\n{images}")
+    return page
+
+
+def _draw(ticks: Ticks, picture: Path, panels: Sequence[_Panel], title: str) -> Path:
+    """One panel below the other, with the instructions above the first."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise UserError("plotting needs matplotlib; pip install matplotlib") from None
-    ticks = read_log(log)
     time = np.array([t["time"] for t in ticks], np.float64)
     time -= time[0]
-    entries = max((len(t["action_asked"] or t["action_sent"] or ()) for t in ticks), default=0)
-    figure = Figure(figsize=(10, 2 * (entries + 3)), layout="constrained")
+    figure = Figure(figsize=(10, 2 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(entries + 3, 1, sharex=True, squeeze=False)[:, 0]
-
-    for i in range(entries):
-        axis = axes[i]
-        # A tick that stopped the robot sent zero.
-        axis.step(time, _entry(ticks, "action_asked", i, np.nan), where="post", color="tab:orange", lw=1, label="asked")
-        axis.step(time, _entry(ticks, "action_sent", i, 0.0), where="post", color="tab:blue", lw=1.5, label="sent")
-        axis.set_ylabel(names[i] if i < len(names) else f"action {i}")
-        axis.legend(loc="upper right", fontsize="small")
-
-    latency, lateness, age, reasons = axes[entries], axes[entries], axes[entries + 1], axes[entries + 2]
-    latency.plot(time, _milliseconds(ticks, "latency_s"), ".", ms=2, label="latency")
-    lateness.plot(time, _milliseconds(ticks, "lateness_s"), ".", ms=2, label="lateness")
-    latency.set_ylabel("ms")
-    latency.legend(loc="upper right", fontsize="small")
-    age.plot(time, _milliseconds(ticks, "oldest_s"), ".", ms=2, color="tab:green")
-    age.set_ylabel("oldest observation, ms")
-    kinds = sorted({t["reason"] for t in ticks}, key=lambda r: (r != "ok", r))
-    reasons.plot(time, [kinds.index(t["reason"]) for t in ticks], "|", color="tab:red")
-    reasons.set_yticks(range(len(kinds)), kinds)
-    reasons.set_ylim(-0.5, len(kinds) - 0.5)
-    reasons.set_xlabel("seconds")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, panel in zip(axes, panels, strict=True):
+        panel(axis, ticks, time)
+    axes[-1].set_xlabel("seconds")
     _mark_instructions(axes[0], ticks, time)
-    figure.suptitle(title or f"{len(ticks)} ticks")
-    picture = Path(picture)
+    figure.suptitle(title)
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(picture, dpi=110, format="png")
@@ -86,16 +69,76 @@ def plot_telemetry(log: str | Path, picture: str | Path, names: tuple[str, ...] 
     return picture
 
 
-def _entry(ticks: list[dict[str, Any]], key: str, i: int, missing: float) -> list[float]:
+# --- panels --------------------------------------------------------------------------------------
+
+
+def _actions(ticks: Ticks, names: tuple[str, ...]) -> list[_Panel]:
+    """A panel per action entry."""
+    entries = max((len(t["action_asked"] or t["action_sent"] or ()) for t in ticks), default=0)
+    return [partial(_action, i=i, name=names[i] if i < len(names) else f"action {i}") for i in range(entries)]
+
+
+def _action(axis: Any, ticks: Ticks, time: np.ndarray, *, i: int, name: str) -> None:
+    # A tick that stopped the robot sent zero.
+    axis.step(time, _entry(ticks, "action_asked", i, np.nan), where="post", color="tab:orange", lw=1, label="asked")
+    axis.step(time, _entry(ticks, "action_sent", i, 0.0), where="post", color="tab:blue", lw=1.5, label="sent")
+    axis.set_ylabel(name)
+    axis.legend(loc="upper right", fontsize="small")
+
+
+def _latency(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
+    for name in ("latency", "policy", "lateness"):
+        axis.plot(time, _milliseconds(ticks, f"{name}_s"), ".", ms=2, label=name)
+    axis.set_ylabel("ms")
+    axis.legend(loc="upper right", fontsize="small")
+
+
+def _age(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
+    axis.plot(time, _milliseconds(ticks, "oldest_s"), ".", ms=2, color="tab:green")
+    axis.set_ylabel("oldest observation, ms")
+
+
+def _reasons(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
+    kinds = sorted({t["reason"] for t in ticks}, key=lambda r: (r != "ok", r))
+    _levels(axis, time, [t["reason"] for t in ticks], kinds, "tab:red")
+
+
+def _modes(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
+    _levels(axis, time, [t.get("mode", "inactive") for t in ticks], _MODES, "tab:purple")
+
+
+def _observation(axis: Any, ticks: Ticks, time: np.ndarray, *, name: str) -> None:
+    summaries = [(t.get("observation") or {}).get(name) or {} for t in ticks]
+    low, mean, high = ([np.nan if s.get(k) is None else s[k] for s in summaries] for k in ("min", "mean", "max"))
+    axis.fill_between(time, low, high, step="post", color="tab:blue", alpha=0.25, lw=0)
+    axis.step(time, mean, where="post", color="tab:blue", lw=1)
+    axis.set_ylabel(name)
+
+
+def _norm(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
+    axis.plot(time, [np.nan if t.get("state_norm") is None else t["state_norm"] for t in ticks], lw=1)
+    axis.set_ylabel("norm of the memory")
+
+
+_TIMES: list[_Panel] = [_latency, _age, _reasons]
+
+
+def _levels(axis: Any, time: np.ndarray, values: list[str], kinds: Sequence[str], color: str) -> None:
+    axis.plot(time, [kinds.index(value) for value in values], "|", color=color)
+    axis.set_yticks(range(len(kinds)), kinds)
+    axis.set_ylim(-0.5, len(kinds) - 0.5)
+
+
+def _entry(ticks: Ticks, key: str, i: int, missing: float) -> list[float]:
     values = [t.get(key) for t in ticks]
     return [missing if v is None or i >= len(v) or v[i] is None else v[i] for v in values]
 
 
-def _milliseconds(ticks: list[dict[str, Any]], key: str) -> list[float]:
+def _milliseconds(ticks: Ticks, key: str) -> list[float]:
     return [1e3 * (np.nan if t.get(key) is None else t[key]) for t in ticks]
 
 
-def _mark_instructions(axis: Any, ticks: list[dict[str, Any]], time: np.ndarray) -> None:
+def _mark_instructions(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
     """A line and the words where a new instruction was heard."""
     last = ""
     for t, when in zip(ticks, time, strict=True):

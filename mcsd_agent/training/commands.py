@@ -91,12 +91,16 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("run", type=Path, metavar="RUN")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE.mcsd")
     sub.add_argument("--rate-hz", type=float, help="control rate (default: the environment's)")
+    sub.add_argument(
+        "--weights", default="float32", metavar="TYPE", help="float32 (default), float16, bfloat16, or int8: rounded"
+    )
+    sub.add_argument("--pt2", type=Path, metavar="FILE.pt2", help="also write the step as a program of torch.export")
 
     sub = command(
         "plot", _plot, "Learning curves of runs, or a page from telemetry.", "plot runs/a runs/b --out curves.png"
     )
-    sub.add_argument("what", type=Path, nargs="+", metavar="RUN|TELEMETRY.jsonl")
-    sub.add_argument("--out", type=Path)
+    sub.add_argument("what", type=Path, nargs="+", metavar="RUN|TELEMETRY")
+    sub.add_argument("--out", type=Path, help="picture; for telemetry, NAME.jsonl or NAME.mcap, also a folder")
     sub.add_argument("--y", metavar="COLUMN", help="column of metrics.csv to draw, such as eval/return_mean")
 
 
@@ -335,20 +339,36 @@ def _export(options: argparse.Namespace) -> Result:
     metadata = {"env": stored.env_id, "env_kwargs": stored.env_kwargs}
     if stored.options != EnvOptions():
         metadata["options"] = to_dict(stored.options)
-    report = export_policy(stored.policy, options.out, rate_hz=rate, metadata=metadata)
+    report = export_policy(stored.policy, options.out, rate_hz=rate, metadata=metadata, weights=options.weights)
     print(
-        f"{options.out}: {report.observations} observations compared, deviation from torch at most "
-        f"{report.max_action_deviation:.1e} (actions), {report.max_state_deviation:.1e} (states)"
+        f"{options.out}: {options.out.stat().st_size} bytes, {report.observations} observations compared, deviation "
+        f"from torch at most {report.max_action_deviation:.1e} (actions), {report.max_state_deviation:.1e} (states)"
     )
-    return {"artifact": str(options.out), **vars(report)}
+    if options.weights != "float32":
+        print(
+            f"rounding to {options.weights} changed actions by at most {report.rounding_max_action_deviation:.1e}, "
+            f"{report.rounding_mean_action_deviation:.1e} in the mean, and states by "
+            f"{report.rounding_max_state_deviation:.1e}, {report.rounding_mean_state_deviation:.1e} in the mean"
+        )
+    result = {"artifact": str(options.out), "weights": options.weights, **vars(report)}
+    if options.pt2 is not None:
+        from mcsd_agent.export.pt2 import export_pt2
+
+        export_pt2(stored.policy, options.pt2)
+        print(options.pt2)
+        result["pt2"] = str(options.pt2)
+    return result
 
 
 def _plot(options: argparse.Namespace) -> Result:
-    if all(path.suffix == ".jsonl" for path in options.what):
-        from mcsd_agent.runtime.telemetry_plot import plot_telemetry
+    if all(path.suffix in (".jsonl", ".mcap") for path in options.what):
+        from mcsd_agent.runtime.telemetry_plot import plot_page, plot_telemetry
 
-        out = options.out or options.what[0].with_suffix(".png")
-        plot_telemetry(options.what[0], out)
+        if len(options.what) > 1:
+            raise UserError(f"{len(options.what)} telemetry files; plot them one at a time")
+        log = options.what[0]
+        out = options.out or log.with_name(f"{log.stem}-plots")
+        out = plot_telemetry(log, out) if out.suffix == ".png" else plot_page(log, out)
         print(out)
         return {"plot": str(out)}
     from mcsd_agent.training.curves import plot_runs

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROBOT, Start
 from counting_policy import FIRST, STEP, TURN, counting_artifact
 from fake_server import eventually
 from robot_session import INSTRUCTION, RobotSession
 
 from mcsd_agent.cli import main
+from mcsd_agent.runtime.telemetry_read import read_log
+from ros_bridge.connection import Connection
 from ros_bridge.server import RosbridgeServer, free_port
 
 
@@ -84,6 +89,51 @@ def test_robot_whose_process_dies_is_told_to_stop_until_it_returns(
         assert session.operator.wait(lambda: session.operator.policy_status().reason.startswith("stale:"), 5.0)
         start("-m", "ros_bridge.sim_robot", "--robot", ROBOT, env=own_server.node_environment())
         assert session.operator.wait(session.is_driving, 20.0)
+
+
+def test_robot_waits_for_heartbeats_and_every_tick_is_recorded_and_served(
+    own_server: RosbridgeServer, start: Start, artifact: Path, tmp_path: Path
+):
+    robot = yaml.safe_load(ROBOT.read_text())
+    robot["heartbeat"] = {"topic": "/heartbeat", "max_silence_s": 1.0}
+    path, recording, port = tmp_path / "robot.yaml", tmp_path / "run.mcap", free_port()
+    path.write_text(yaml.safe_dump(robot))
+    options = ["--robot", path, "--mcap", recording, "--prometheus", str(port)]
+    # Where the system does not permit these, it says so and drives all the same.
+    options += ["--cpu", "0", "--fifo", "20", "--lock-memory"]
+    with RobotSession(own_server, start, artifact, tmp_path, *options) as session:
+        operator, beats = session.operator, Connection(own_server.url)
+        beating, done = threading.Event(), threading.Event()
+
+        def beat():
+            while not done.wait(0.1):
+                if beating.is_set():
+                    beats.publish("/heartbeat", {})
+
+        beats.wait_connected()
+        beats.advertise("/heartbeat", "std_msgs/msg/Empty")
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            operator.instruct(INSTRUCTION)
+            assert operator.wait(lambda: operator.policy_status().reason == "heartbeat", 10.0)
+            assert operator.policy_status().values["mode"] == "ready"
+            beating.set()
+            assert operator.wait(lambda: operator.policy_status().values["mode"] == "running", 10.0)
+            metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+            assert 'mcsd_mode{mode="running"} 1.0' in metrics
+            beating.clear()
+            assert operator.wait(lambda: operator.policy_status().reason == "heartbeat", 10.0)
+            assert operator.wait(lambda: operator.policy_status().values["mode"] == "stopped", 10.0)
+        finally:
+            done.set()
+            thread.join()
+            beats.close()
+        session.policy.send_signal(signal.SIGTERM)
+        assert session.policy.wait(10) == 0
+        recorded = read_log(recording)
+        assert [t["index"] for t in recorded] == [t["index"] for t in session.ticks()]
+        assert {"heartbeat", "ok"} <= {t["reason"] for t in recorded}
 
 
 @pytest.mark.parametrize(

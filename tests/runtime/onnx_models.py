@@ -25,6 +25,7 @@ def model_bytes(
     constants: dict[str, np.ndarray] | None = None,
     opset: int = 20,
     output_ports: Sequence[onnx.ValueInfoProto] = (),
+    opsets: dict[str, int] | None = None,
 ) -> bytes:
     ports = [
         helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in inputs.items()
@@ -33,7 +34,8 @@ def model_bytes(
     results = list(output_ports) or [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
     initializers = [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()]
     graph = helper.make_graph(list(nodes), "g", ports, results, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    imports = [helper.make_opsetid(domain, version) for domain, version in {"": opset, **(opsets or {})}.items()]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
     return model.SerializeToString()
 
 

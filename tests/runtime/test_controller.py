@@ -481,6 +481,13 @@ def test_impossible_configurations_are_refused(fields: dict[str, Any], message: 
         make(**fields)
 
 
+def test_stream_for_several_robots_is_refused() -> None:
+    stream = Stream(PACKAGE, "numpy")
+    stream.batch = 2  # as `Stream.load(path, batch=2)` has it
+    with pytest.raises(UserError, match="batch=2 drives several robots"):
+        Controller(stream, make()[1])
+
+
 def test_telemetry_given_is_used_even_while_empty() -> None:
     telemetry = Telemetry()
     clock = VirtualClock()

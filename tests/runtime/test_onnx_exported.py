@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from runtime.onnx_models import read
 from torch import Tensor, nn
 
-from mcsd_agent.artifact import _quiet
+from mcsd_agent.export.onnx_step import quiet, stripped
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
 
 
@@ -76,7 +76,7 @@ def test_exported_layers_agree_between_engines(opset: int) -> None:
             "state": rng.normal(size=(1, 5, 16)).astype(np.float32),
         }
 
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program = torch.onnx.export(
             zoo,
             tuple(torch.from_numpy(a) for a in draw().values()),
@@ -87,7 +87,7 @@ def test_exported_layers_agree_between_engines(opset: int) -> None:
             verbose=False,
         )
     assert program is not None
-    data = program.model_proto.SerializeToString()
+    data = stripped(program.model_proto)
     session, engine = onnxruntime.InferenceSession(data), NumpyEngine(read(data), steady=["text"])
     for _ in range(20):
         arrays = draw()

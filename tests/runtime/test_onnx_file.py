@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.onnx_models import model_bytes, node, read, tiny_step
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.runtime.onnx_file import DTYPES, Model, Subgraph
+from mcsd_agent.runtime.onnx_file import DTYPES, Model
 
 STEP = tiny_step()
 
@@ -45,7 +45,6 @@ def test_negative_integers_survive() -> None:
 
 
 def test_attributes_of_every_kind_are_read() -> None:
-    graph = helper.make_graph([], "body", [], [])
     made = node(
         "Anything",
         ["x"],
@@ -58,11 +57,9 @@ def test_attributes_of_every_kind_are_read() -> None:
         many=[1, -2],
         floats=[0.5, 1.5],
         texts=["a", "b"],
-        body=graph,
     )
     (found,) = read(model_bytes([made], {"x": np.zeros(1, np.float32)}, ["y"])).nodes
-    body, tensor = found.attributes.pop("body"), found.attributes.pop("tensor")
-    assert isinstance(body, Subgraph)
+    tensor = found.attributes.pop("tensor")
     assert tensor.tolist() == [1, 2]
     assert found.attributes == {
         "zero": 0,
@@ -110,8 +107,23 @@ def test_weights_outside_the_file_are_refused() -> None:
         (lambda m: m.graph.initializer[0].dims.append(7), "holds 1 values where its shape"),
         (lambda m: m.graph.initializer[0].dims.__setitem__(0, -1), "negative dimension"),
         (lambda m: setattr(m.graph.initializer[0], "data_type", TensorProto.STRING), "element type"),
-        (lambda m: m.graph.sparse_initializer.add(), "sparse"),
-        (lambda m: m.functions.add(name="f"), "functions"),
+        (lambda m: m.graph.sparse_initializer.add(), "field 15 of a graph is not supported"),
+        (lambda m: m.functions.add(name="f"), "field 25 of a model is not supported"),
+        (lambda m: m.metadata_props.add(key="ort_config", value="{}"), "field 14 of a model is not supported"),
+        (lambda m: m.training_info.add(), "field 20 of a model is not supported"),
+        (lambda m: m.opset_import.add(domain="com.microsoft", version=2), r"'com.microsoft' \(version 2\)"),
+        (lambda m: m.opset_import.add(domain="ai.onnx.ml", version=1), "'ai.onnx.ml'"),
+        (lambda m: m.opset_import.add(domain="", version=21), "two operator sets"),
+        (lambda m: m.graph.value_info.add(name="p"), "field 13 of a graph is not supported"),
+        (lambda m: m.graph.initializer.append(m.graph.initializer[0]), "comes twice"),
+        (lambda m: setattr(m.graph.input[0], "name", m.graph.initializer[0].name), "both an input and a constant"),
+        (lambda m: setattr(m.graph.node[0], "overload", "x"), "field 8 of a node is not supported"),
+        (lambda m: m.graph.node[0].attribute.add(name="g", type=5).g.SetInParent(), "field 6 of an attribute"),
+        (lambda m: m.graph.node[0].attribute.add(name="g", type=10), "type that is not supported"),
+        (lambda m: m.graph.node[0].attribute.add(name="r", ref_attr_name="x", type=1), "field 21 of an attribute"),
+        (lambda m: m.graph.node[0].attribute.add(name="n", type=1, f=1.0, i=2), "values of several types"),
+        (lambda m: m.graph.initializer[0].int32_data.append(1), "values of several types"),
+        (lambda m: m.graph.initializer[0].dims.extend([0, 1 << 40, 1 << 40]), "too large"),
         (lambda m: m.ClearField("opset_import"), "no operator set"),
         (lambda m: m.ClearField("graph"), "no graph"),
         (lambda m: m.graph.node[0].ClearField("op_type"), "no operator"),
@@ -122,6 +134,14 @@ def test_what_is_unsupported_or_inconsistent_is_named(change, reason: str) -> No
     change(model)
     with pytest.raises(UserError, match=reason):
         read(model.SerializeToString())
+
+
+def test_two_graphs_are_refused() -> None:
+    """Protocol Buffers would merge them, and another reader see nodes that this one did not."""
+    model = onnx.load_from_string(STEP)
+    graph = onnx.ModelProto(graph=model.graph).SerializeToString()
+    with pytest.raises(UserError, match="field 7 of a model comes twice"):
+        read(STEP + graph)
 
 
 @given(st.binary(max_size=200))

@@ -151,7 +151,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"live": [normal(3, 6)], "constants": [ids(2)], "outputs": 2, "largest": 0, "axis": 0},
     ],
     "ConstantOfShape": [{"live": [], "constants": [ids(2, 3)]}],
-    "Range": [{"live": [ids(1)[0], ids(9)[0], ids(3)[0]]}],
+    "Range": [{"live": [], "constants": [ids(1)[0], ids(9)[0], ids(3)[0]]}],
     "Reshape": [
         {"live": [normal(2, 6)], "constants": [ids(0, 3, -1)]},
         {"live": [normal(2, 6)], "constants": [ids(-1)]},
@@ -237,8 +237,47 @@ def test_operator_equals_onnxruntime(operator: str, case: dict[str, Any]) -> Non
 
 
 def test_every_operator_is_compared_with_onnxruntime() -> None:
-    compared_elsewhere = {"Constant", "Swish"}
+    compared_elsewhere = {"Constant", "Swish", "SimplifiedLayerNormalization", *MICROSOFT}
     assert set(FACTORIES) == set(CASES) | compared_elsewhere
+
+
+#: Rows of eight: halves of four complex numbers.
+ROWS = normal(2, 3, 8)
+MICROSOFT: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
+    "com.microsoft::QuickGelu": ([X], [], {"alpha": 1.0}),
+    "com.microsoft::RotaryEmbedding": ([ROWS], [ids(0), normal(3, 4), normal(3, 4)], {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("operator", "live", "constants", "attributes"),
+    [
+        *((name, *case) for name, case in MICROSOFT.items()),
+        ("com.microsoft::QuickGelu", [X], [], {}),
+        ("SimplifiedLayerNormalization", [ROWS], [normal(8)], {"axis": -1, "epsilon": 1e-6}),
+        ("SimplifiedLayerNormalization", [ROWS * 1e-4], [np.ones(8, np.float32)], {"axis": -1, "epsilon": 1e-6}),
+        ("SimplifiedLayerNormalization", [np.float32([[0, 0], [1e3, -1e3]])], [normal(2)], {"axis": 1}),
+    ],
+)
+def test_operators_of_onnxruntime_alone_equal_it(
+    operator: str, live: list[Any], constants: list[Any], attributes: dict[str, Any]
+) -> None:
+    domain, _, name = operator.rpartition("::")
+    arrays = {f"x{i}": v for i, v in enumerate(live)}
+    fixed = {f"c{i}": v for i, v in enumerate(constants)}
+    one = node(name, [*arrays, *fixed], ["y"], domain=domain, **attributes)
+    data = model_bytes([one], arrays, ["y"], fixed, opsets={"com.microsoft": 1})
+    (expected,) = onnxruntime.InferenceSession(data).run(None, arrays)
+    (found,) = NumpyEngine(read(data)).run(arrays)
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+def test_rotations_that_are_not_those_of_the_rows_are_refused() -> None:
+    fixed = {"p": ids(1), "cos": normal(4, 4), "sin": normal(4, 4)}
+    one = node("RotaryEmbedding", ["x", *fixed], ["y"], domain="com.microsoft")
+    data = model_bytes([one], {"x": ROWS}, ["y"], fixed, opsets={"com.microsoft": 1})
+    with pytest.raises(UserError, match=r"RotaryEmbedding whose positions are not those of the rows"):
+        NumpyEngine(read(data))
 
 
 @pytest.mark.parametrize("operator", REDUCTIONS[:5])

@@ -16,10 +16,11 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Stream
 from mcsd_agent.runtime.observations import _MAX_CACHED_TEXTS, ObservationError, ObservationReader
 from mcsd_agent.runtime.package import parse_package
-from mcsd_agent.runtime.stream import ENGINES
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
 
 PACKAGE = parse_package(tiny_artifact(), "tiny")
+#: Those that run the step; `torch` rebuilds the policy, which this step has not. See test_artifact for all three.
+ENGINES = ("onnx", "numpy")
 
 
 def observation(**changes: Any) -> dict[str, Any]:
@@ -194,6 +195,35 @@ def test_images_must_be_uint8() -> None:
     assert read_one(spec, np.full((8, 8, 3), 255, np.uint8)).dtype == np.uint8
     with pytest.raises(ObservationError, match="must be uint8"):
         read_one(spec, np.zeros((8, 8, 3), np.float32))
+
+
+def test_a_step_for_one_robot_is_not_run_for_several() -> None:
+    with pytest.raises(UserError, match="tiny was exported for one robot, not batch=3"):
+        Stream(PACKAGE, batch=3)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 5000, 2.0, True, "2"])
+def test_impossible_numbers_of_robots_are_refused(batch: Any) -> None:
+    with pytest.raises(UserError, match=r"batch=.* must be a whole number from 1 to 4096"):
+        Stream(PACKAGE, batch=batch)
+
+
+def test_a_stream_of_one_robot_in_a_batch_has_that_dimension() -> None:
+    stream = Stream(PACKAGE, "numpy", batch=1)
+    action, state = stream.step([observation()], stream.initial_state())
+    assert (action.shape, state.shape) == ((1, 2), (1, 1, 3))
+    with pytest.raises(UserError, match="2 observations; this stream was loaded with batch=1"):
+        stream.step([observation()] * 2, state)
+    for wrong in (observation(), "go left", 3.0):
+        with pytest.raises(UserError, match="it must be a sequence of 1"):
+            stream.step(wrong, state)
+
+
+def test_missing_torch_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mcsd_agent.torch_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match=r"engine 'torch' needs torch; pip install 'mcsd-agent\[train\]'"):
+        Stream(PACKAGE, "torch")
 
 
 def test_unknown_engine_names_the_nearest() -> None:

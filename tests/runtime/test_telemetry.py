@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
-import os
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from runtime.onnx_models import tiny_artifact
-from runtime.scripted_robot import ScriptedRobot
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.runtime import Controller, Stream, Telemetry, Tick, VirtualClock, telemetry
-from mcsd_agent.runtime.package import parse_package
-from mcsd_agent.runtime.telemetry_plot import plot_telemetry, read_log
+from mcsd_agent.runtime import Telemetry, Tick, telemetry
+from mcsd_agent.runtime.telemetry_plot import plot_page, plot_telemetry
+from mcsd_agent.runtime.telemetry_read import read_log
+from mcsd_agent.runtime.tick import Summary
 
 
 def tick(index: int = 0, reason: str = "ok", **changes: Any) -> Tick:
@@ -32,17 +29,10 @@ def tick(index: int = 0, reason: str = "ok", **changes: Any) -> Tick:
         "lateness_s": 0.001,
         "oldest_s": 0.05,
         "instruction": "go" if index > 3 else "",
+        "mode": "running" if reason == "ok" else "stopped",
+        "observation": {"scan": Summary(0.0, index / 10, math.nan, 0.05)},
     }
     return Tick(**(fields | changes))
-
-
-def run_with(log: Telemetry, ticks: int) -> Controller:
-    clock = VirtualClock()
-    robot = ScriptedRobot(clock)
-    stream = Stream(parse_package(tiny_artifact(), "tiny"), "numpy")
-    controller = Controller(stream, robot, telemetry=log, clock=clock, sleep=clock.sleep)
-    controller.run(max_ticks=ticks)
-    return controller
 
 
 def test_ring_is_bounded_and_counts_are_not() -> None:
@@ -86,33 +76,25 @@ def test_log_holds_every_tick_including_those_before_it_was_asked_for(tmp_path: 
     assert log.summary()["log_error"] == ""
 
 
-class FullDisk(io.StringIO):
-    def flush(self) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_full_disk_never_stops_the_loop(tmp_path: Path) -> None:
+def test_stream_is_the_same_lines(tmp_path: Path) -> None:
     log = Telemetry()
     log.write_to(tmp_path)
-    assert log._log is not None
-    log._log._file = FullDisk()
-    controller = run_with(log, 50)
-    log.close()
-    summary = controller.telemetry.summary()
-    assert summary["reasons"] == {"ok": 50}
-    assert "No space left" in summary["log_error"]
-    assert (summary["log_lines"], summary["log_dropped"]) == (0, 50)
+    with (tmp_path / "stream").open("w") as file:
+        log.stream_to(file)
+        for i in range(20):
+            log.record(tick(i))
+        log.close()
+    assert (tmp_path / "stream").read_text() == (tmp_path / telemetry.FILE_NAME).read_text()
+    assert log.summary()["log_lines"] == 40, "both logs together"
 
 
-def test_closed_file_never_stops_the_loop(tmp_path: Path) -> None:
+def test_log_that_is_asked_for_again_begins_anew(tmp_path: Path) -> None:
     log = Telemetry()
-    log.write_to(tmp_path)
-    assert log._log is not None
-    log._log._file.close()
-    controller = run_with(log, 50)
+    for name in ("a", "b"):
+        log.write_to(tmp_path / name)
+        log.record(tick(0))
     log.close()
-    assert controller.telemetry.summary()["reasons"] == {"ok": 50}
-    assert "closed file" in log.summary()["log_error"]
+    assert [len(read_log(tmp_path / name)) for name in ("a", "b")] == [1, 2]
 
 
 def test_ticks_after_close_are_counted_and_not_written(tmp_path: Path) -> None:
@@ -165,6 +147,14 @@ def test_plot_is_a_png(run_folder: Path) -> None:
     picture = plot_telemetry(run_folder, run_folder / "plots" / "t.png", names=("speed", "turn"))
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 10_000
+
+
+def test_page_shows_every_picture(run_folder: Path) -> None:
+    page = plot_page(run_folder, run_folder / "plots")
+    pictures = sorted(path.name for path in (run_folder / "plots").glob("*.png"))
+    assert pictures == ["actions.png", "memory.png", "observations.png", "times.png"]
+    assert all(f'src="{name}"' in page.read_text() for name in pictures)
+    assert all((run_folder / "plots" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
 
 def test_plot_of_ticks_that_never_drove_is_a_png(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""The check of an export: torch and every engine side by side, each on its own memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from mcsd_agent.export.observations import episodes
+from mcsd_agent.policy import Policy
+from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE
+from mcsd_agent.runtime.package import Package
+from mcsd_agent.runtime.stream import ENGINES
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """How far the engines are from torch over `observations` random ticks with resets in between.
+
+    Deviations are relative to the larger of 1 and torch's value (for states, the largest of the layer); of all
+    engines, the largest and the mean. The policy in torch has the artifact's weights: what rounding them changed
+    is in the fields `rounding_…`, the deviation from the policy with float32 weights.
+    """
+
+    observations: int
+    max_action_deviation: float
+    max_state_deviation: float
+    mean_action_deviation: float = 0.0
+    mean_state_deviation: float = 0.0
+    rounding_max_action_deviation: float = 0.0
+    rounding_max_state_deviation: float = 0.0
+    rounding_mean_action_deviation: float = 0.0
+    rounding_mean_state_deviation: float = 0.0
+
+
+def measure_parity(
+    policy: Policy, package: Package, observations: int, original: Policy | None = None, seed: int = 0
+) -> ParityReport:
+    """Compares the engines with `policy`, and `policy` with the `original` that was rounded to it."""
+    engines = {name: make(package, 1) for name, make in ENGINES.items()}
+    outputs = [port.name for port in package.model.outputs]
+    initial = np.zeros((1, *package.spec.state_shape), np.float32)
+    engine_errors, rounding_errors = _Errors(), _Errors()
+    states = dict.fromkeys(engines, initial)
+    state = unrounded = torch.from_numpy(initial)
+    for starts, arrays in episodes(package.spec, observations, seed):
+        if starts:
+            states = dict.fromkeys(engines, initial)
+            state = unrounded = torch.from_numpy(initial)
+        tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
+        with torch.no_grad():
+            action, state = policy.act(tensors, state)
+            expected = {ACTION: action.numpy(), NEXT_STATE: state.numpy()}
+            if original is not None:
+                action, unrounded = original.act(tensors, unrounded)
+                rounding_errors.add(expected, {ACTION: action.numpy(), NEXT_STATE: unrounded.numpy()})
+        for engine in engines:
+            found = dict(zip(outputs, engines[engine].run({**arrays, STATE: states[engine]}), strict=True))
+            states[engine] = found[NEXT_STATE]
+            engine_errors.add(found, expected)
+    return ParityReport(observations, **engine_errors.summary(""), **rounding_errors.summary("rounding_"))
+
+
+class _Errors:
+    """The largest and the mean deviation of actions and of states."""
+
+    def __init__(self) -> None:
+        self._largest = {ACTION: 0.0, NEXT_STATE: 0.0}
+        self._total = {ACTION: 0.0, NEXT_STATE: 0.0}
+        self._count = 0
+
+    def add(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
+        self._count += 1
+        for name, value in expected.items():
+            # A rotating memory passes through 0 again and again: its error is measured by the size of its layer.
+            scale = np.abs(value).max(-1, keepdims=True) if name == NEXT_STATE else np.abs(value)
+            largest, mean = _deviation(found[name], value, scale)
+            self._largest[name] = max(self._largest[name], largest)
+            self._total[name] += mean
+
+    def summary(self, prefix: str) -> dict[str, float]:
+        summary = {}
+        for name, what in ((ACTION, "action"), (NEXT_STATE, "state")):
+            summary[f"{prefix}max_{what}_deviation"] = self._largest[name]
+            summary[f"{prefix}mean_{what}_deviation"] = self._total[name] / max(1, self._count)
+        return summary
+
+
+def _deviation(found: np.ndarray, expected: np.ndarray, scale: np.ndarray) -> tuple[float, float]:
+    if found.shape != expected.shape or not np.isfinite(expected).all():
+        return float("inf"), float("inf")
+    difference = np.abs(found.astype(np.float64) - expected) / np.maximum(1.0, scale)
+    # NaN must count as wrong, and max() would drop it.
+    difference = np.nan_to_num(difference, nan=np.inf)
+    return float(difference.max(initial=0.0)), float(difference.mean()) if difference.size else 0.0
