@@ -34,16 +34,27 @@ def _sample(logits: Tensor) -> Tensor:
     return (logits - torch.empty_like(logits).exponential_().clamp_min_(1e-30).log_()).argmax(-1)
 
 
-class CategoricalHead(nn.Module):
+class _ChoiceHead(nn.Module):
+    """Logits, `size` in all."""
+
+    size: int
+
+    def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
+        """Logits under which a value whose entry of `mask` `(…, size)` is false is never taken."""
+        if mask.shape != parameters.shape:
+            raise UserError(
+                f"an action mask of {mask.shape[-1]} entries must have {self.size}: one per action, or per value of "
+                "each choice one after the other"
+            )
+        return parameters.masked_fill(~mask.bool(), _NEVER)
+
+
+class CategoricalHead(_ChoiceHead):
     """Logits over the `n` actions of a Discrete space."""
 
     def __init__(self, spec: DiscreteSpec) -> None:
         super().__init__()
         self.size = spec.n
-
-    def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
-        """Logits under which an action whose entry of `mask` `(…, n)` is false is never taken."""
-        return parameters.masked_fill(~mask.bool(), _NEVER)
 
     def mode(self, parameters: Tensor) -> Tensor:
         """`(…, n)` to `(…,)` int64."""
@@ -67,7 +78,7 @@ class CategoricalHead(nn.Module):
         return -self.log_prob(parameters, action)
 
 
-class MultiCategoricalHead(nn.Module):
+class MultiCategoricalHead(_ChoiceHead):
     """Logits of several independent choices, one after the other: `sum(nvec)`.
 
     They are laid out as a rectangle, one row per choice; what a shorter row lacks has probability 0.
@@ -86,10 +97,6 @@ class MultiCategoricalHead(nn.Module):
         place = (first[:, None] + steps).clamp(max=self.size - 1)
         self.register_buffer("place", place.flatten(), persistent=False)
         self.shape = (len(spec.nvec), most)
-
-    def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
-        """Logits under which a value whose entry of `mask` `(…, sum(nvec))` is false is never taken."""
-        return parameters.masked_fill(~mask.bool(), _NEVER)
 
     def _logits(self, parameters: Tensor) -> Tensor:
         rows = parameters.index_select(-1, self.place).unflatten(-1, self.shape)
@@ -132,6 +139,10 @@ class _BoxHead(nn.Module):
         self.register_buffer("low", torch.from_numpy(low.copy()), persistent=False)
         self.register_buffer("high", torch.from_numpy(high.copy()), persistent=False)
         self.dims = spec.size
+
+    def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
+        """Refused."""
+        raise UserError(f"action masks need discrete actions, not {self.dims} of a Box; remove action_masks()")
 
 
 class GaussianHead(_BoxHead):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,17 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.heads import CategoricalHead, MultiCategoricalHead
 from mcsd_agent.policy import Policy, PolicyConfig, SequenceEncoder, value_net
 from mcsd_agent.spaces import SINGLE, spec_from_space
 from mcsd_agent.strict import build
 from mcsd_agent.training.episodes import Collate
 from mcsd_agent.training.instructions import policy_specs
+from mcsd_agent.training.resume_state import check_weights
 from mcsd_agent.training.value_scale import ValueScale
 
-#: Keys that scripts for sb3-contrib's recurrent policies use, by ours.
+#: Keys that scripts for sb3-contrib's recurrent policies use, by ours, and those that say nothing about this network.
 _LSTM_KEYS = {"lstm_hidden_size": "width", "n_lstm_layers": "layers", "shared_lstm": "share_backbone"}
+_NOT_OURS = ("activation_fn", "log_std_init", "lstm_kwargs", "net_arch", "ortho_init")
 
 #: Enough for control tasks, and a quarter of the work of `PolicyConfig`'s own.
 _WIDTH = 64
@@ -45,7 +48,7 @@ class SequenceActorCritic(BasePolicy):
         super().__init__(observation_space, action_space)
         if use_sde:
             raise UserError("use_sde=True is not supported by sequence policies; leave it False")
-        self.policy_kwargs = {_LSTM_KEYS.get(k, k): v for k, v in policy_kwargs.items()}
+        self.policy_kwargs = _our_keys(policy_kwargs)
         specs, vocabulary = policy_specs(observation_space)
         config = build(PolicyConfig, {"width": _WIDTH, **self.policy_kwargs}, "policy_kwargs")
         self.net = Policy(specs, spec_from_space(action_space), config, vocabulary)
@@ -102,11 +105,7 @@ class SequenceActorCritic(BasePolicy):
     def _action_parameters(self, features: Tensor, masks: Tensor | None) -> Tensor:
         """Of the distribution over actions; `masks` `(…, logits)` is false where an action is not available."""
         parameters = self.net.action_net(features)
-        if masks is None:
-            return parameters
-        if not isinstance(self.net.head, CategoricalHead | MultiCategoricalHead):
-            raise UserError(f"action masks need discrete actions; the action space is {self.action_space}")
-        return self.net.head.masked(parameters, masks)
+        return parameters if masks is None else self.net.head.masked(parameters, masks)
 
     def _values(self, features: Tensor) -> Tensor:
         return self.value_scale(self.net.values(features))
@@ -185,8 +184,31 @@ class SequenceActorCritic(BasePolicy):
         """Arrays `(batch, *shape)` by name from one observation or a batch of them, and whether it was a batch."""
         entries = observation if isinstance(observation, dict) else {SINGLE: observation}
         encoded = {k: self.collate.encode(v) if isinstance(v, str) else np.asarray(v) for k, v in entries.items()}
-        name, spec = next(iter(self.net.observation_specs.items()))
-        if name not in encoded:
-            raise UserError(f"the observation has no entry {name!r}; it has {', '.join(sorted(encoded))}")
-        vectorised = encoded[name].ndim == len(spec.shape) + 1
+        first, spec = next(iter(self.net.observation_specs.items()))
+        vectorised = first in encoded and encoded[first].ndim == len(spec.shape) + 1
+        for name, spec in self.net.observation_specs.items():
+            if name not in encoded:
+                raise UserError(f"the observation has no entry {name!r}; it has {', '.join(sorted(encoded))}")
+            if encoded[name].shape[vectorised:] != spec.shape:
+                raise UserError(f"{name!r} of shape {encoded[name].shape} must be {spec.shape}, alone or in a batch")
         return {k: v if vectorised else v[None] for k, v in encoded.items()}, vectorised
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's; `UserError` naming the first difference when `strict` and of another policy."""
+        if strict:
+            check_weights(self, dict(state_dict))
+        return super().load_state_dict(state_dict, strict, assign)
+
+
+def _our_keys(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Those of `PolicyConfig` that mean the same; a warning for what scripts say of another network."""
+    ours = {_LSTM_KEYS.get(k, k): v for k, v in policy_kwargs.items()}
+    if "enable_critic_lstm" in ours:
+        own = ours.pop("enable_critic_lstm")
+        ours.setdefault("share_backbone", not own)
+    ignored = [k for k in _NOT_OURS if k in ours]
+    if ignored:
+        warnings.warn(
+            f"policy_kwargs: {', '.join(ignored)} shape sb3-contrib's network and are ignored here", stacklevel=2
+        )
+    return {k: v for k, v in ours.items() if k not in ignored}

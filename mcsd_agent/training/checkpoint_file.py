@@ -91,7 +91,8 @@ def read_whole(path: Path) -> dict[str, Any]:
     if content[max(end, 0) :] != _PREFIX + digest.encode():
         raise Torn("cannot be read: its checksum does not fit its content")
     try:
-        return torch.load(io.BytesIO(content), weights_only=True)
+        # a machine without the device that it was written on can read it, too
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch finds in it, it is not a checkpoint
         raise Torn(f"cannot be read ({type(error).__name__})") from None
 

@@ -22,7 +22,27 @@ def _check_least(config: Any, least: int, *names: str) -> None:
     """`UserError` for the first of these values that is below `least`."""
     for name in names:
         if getattr(config, name) < least:
-            raise UserError(f"{name}={getattr(config, name)} must be at least {least}")
+            raise UserError(f"{_key(config, name)}={getattr(config, name)} must be at least {least}")
+
+
+def _check_above_zero(config: Any, *names: str) -> None:
+    """The same for values that are not above 0; None is none."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{_key(config, name)}={value} must be above 0")
+
+
+def _check_share(config: Any, *names: str) -> None:
+    """The same for values that are not from 0 to 1."""
+    for name in names:
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise UserError(f"{_key(config, name)}={getattr(config, name)} must be from 0 to 1")
+
+
+def _key(config: Any, name: str) -> str:
+    section = {"PPOConfig": "ppo.", "SACConfig": "sac."}.get(type(config).__name__, "")
+    return section + name
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,11 @@ class PPOConfig:
     gradient_accumulation_steps: int = 1
     noise_correlation: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl")
+        _check_share(self, "gamma", "gae_lambda")
+        _check_least(self, 0, "ent_coef", "vf_coef")
+
 
 @dataclass(frozen=True)
 class SACConfig:
@@ -86,6 +111,13 @@ class SACConfig:
     target_entropy: float | str = "auto"
     max_grad_norm: float | None = None
     stride: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "learning_rate", "max_grad_norm")
+        _check_share(self, "gamma", "tau")
+        _check_least(self, 0, "learning_starts")
+        _check_least(self, 1, "train_freq")
+        _check_least(self, -1, "gradient_steps")
 
 
 @dataclass(frozen=True)

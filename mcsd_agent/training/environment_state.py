@@ -21,6 +21,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from mcsd_agent.training import plain_state
+from mcsd_agent.training.episodes import action_masks
 
 Method = Literal["state", "replay", "batched"]
 
@@ -193,12 +194,15 @@ def _ends(result: tuple[Any, ...]) -> bool:
 
 
 def _action(env: gymnasium.Wrapper, space: gymnasium.Space) -> Any:
-    try:
-        mask = np.asarray(env.get_wrapper_attr("action_masks")(), np.int8)
-    except AttributeError:
+    known = action_masks(env)
+    if known is None:
         return space.sample()
+    mask = known.astype(np.int8)
     if isinstance(space, spaces.MultiDiscrete):
         return space.sample(mask=tuple(np.split(mask, np.cumsum(space.nvec.ravel())[:-1])))
+    if isinstance(space, spaces.MultiBinary):  # 0 or 1 is what an entry has to be, 2 leaves it open
+        no, yes = mask.reshape(-1, 2).T
+        mask = np.where(no & yes, 2, yes).astype(np.int8)
     return space.sample(mask=mask)
 
 

@@ -133,4 +133,10 @@ def _import_extra(env_id: str) -> None:
                 f"environment {env_id!r} needs the package {package}; run: pip install 'mcsd-agent[{package}]'"
             ) from None
     if not module and name not in gymnasium.registry:
+        namespace, slash, _ = name.rpartition("/")
+        if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
+            raise UserError(
+                f"unknown environment {env_id!r}: nothing that is imported registers {namespace}/; put the module that "
+                f"does before it, as in module:{name}"
+            )
         raise UserError(f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}")

@@ -57,8 +57,11 @@ class Expert(Protocol):
 class Actor(Protocol):
     """Acts in a batch of environments; owns whatever memory it needs."""
 
-    def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray) -> np.ndarray:
-        """Observations of the live environments and whether each begins an episode, to actions."""
+    def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray, *masks: np.ndarray) -> np.ndarray:
+        """Observations of the live environments and whether each begins an episode, to actions.
+
+        Where environments have action masks they follow, `(n, …)`, false where an action is forbidden.
+        """
         ...
 
 
@@ -71,11 +74,22 @@ class PolicyActor:
         self.collate = Collate(policy.observation_specs, policy.vocabulary)
 
     @torch.no_grad()
-    def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray) -> np.ndarray:
+    def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray, *masks: np.ndarray) -> np.ndarray:
         """One tick; see `Actor`."""
-        starts = torch.from_numpy(episode_starts)
-        features, self.state = self.policy.step(self.collate(observations), self.state, starts)
-        return self.policy.head.mode(self.policy.action_net(features)).numpy()
+        device = self.state.device
+        seen = {k: v.to(device) for k, v in self.collate(observations).items()}
+        features, self.state = self.policy.step(seen, self.state, torch.from_numpy(episode_starts).to(device))
+        parameters = self.policy.action_net(features)
+        for mask in masks:
+            parameters = self.policy.head.masked(parameters, torch.from_numpy(mask).to(device))
+        return self.policy.head.mode(parameters).cpu().numpy()
+
+
+def action_masks(env: gymnasium.Env) -> np.ndarray | None:
+    """What an environment's `action_masks()` says now, flat; None where it has no such method."""
+    if not env.has_wrapper_attr("action_masks"):
+        return None
+    return np.ravel(env.get_wrapper_attr("action_masks")()).astype(bool)
 
 
 class Collate:
@@ -186,7 +200,8 @@ def run_episodes(
     starts = np.ones(width, bool)
     done: dict[int, Episode] = {}
     while running:
-        actions = actor([slot.observation for slot in slots], starts)
+        masks = [m for m in (action_masks(slot.env) for slot in slots) if m is not None]
+        actions = actor([slot.observation for slot in slots], starts, *([np.stack(masks)] if masks else []))
         starts = np.zeros(width, bool)
         for i in list(running):
             episode = slots[i].advance(actions[i])

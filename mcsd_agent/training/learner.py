@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import gymnasium
+import torch
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import PPOConfig, SACConfig, TrainConfig
@@ -24,6 +26,8 @@ def build_learner(config: TrainConfig, method: Method | None = None) -> Any:
 
     With a `method` each environment can give and take its state (`environment_state`).
     """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device='cuda': torch finds no CUDA device here; choose 'cpu', or 'auto' for either")
     settings: PPOConfig | SACConfig = config.ppo if config.algorithm == "ppo" else config.sac
     env = vectorised_environments(config, method)
     if config.normalize_reward:
@@ -47,7 +51,8 @@ def build_learner(config: TrainConfig, method: Method | None = None) -> Any:
 
 def trained_policy(config: TrainConfig, weights: dict[str, Any]) -> Policy:
     """The deployed network of a run with the given weights; `UserError` when they are of another policy."""
-    model = build_learner(replace(config, vectorised="sync", n_envs=1, ppo=PPOConfig(), sac=SACConfig()))
+    plain = replace(config, vectorised="sync", n_envs=1, device="cpu", ppo=PPOConfig(), sac=SACConfig())
+    model = build_learner(plain)
     model.get_env().close()
     policy = model.sequence_policy
     check_weights(policy, weights)

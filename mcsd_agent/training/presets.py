@@ -96,8 +96,8 @@ _BY_ID: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 #: POPGym's card games: environments, discount, and rollouts of one episode, or two of the short ones, so that gradients
-#: reach from an answer to what it is about. Answers change nothing that comes after them: a short discount spares noise.
-#: Repeating the first card was learnt sooner with a long one.
+#: reach from an answer to what it is about. Answers change nothing that comes after them: a short discount spares
+#: noise. Repeating the first card was learnt sooner with a long one.
 _CARD_GAMES: dict[str, tuple[int, float, dict[str, int]]] = {
     "RepeatPrevious": (64, 0.5, {"Easy": 102, "Medium": 103, "Hard": 155}),
     "RepeatFirst": (32, 0.99, {"Easy": 102, "Medium": 415, "Hard": 831}),

@@ -124,7 +124,7 @@ def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, 
 def finish(policy: Policy, purpose: Purpose, run: RunFolder, report: Report) -> tuple[list[Evaluation], ParityReport]:
     """What every run ends with: the artifact first, so that it is there whatever happens to the evaluation."""
     policy.eval()
-    parity = _export(policy, purpose, run.artifact)
+    parity = _export(policy, purpose, run.artifact, report)
     results = _evaluate(policy, purpose, report)
     run.write_json("evaluation.json", [r.to_json() for r in results])
     return results, parity
@@ -143,7 +143,7 @@ def finish_best(
         return []
     policy = copy.deepcopy(policy)
     policy.load_state_dict(best["policy"])
-    _export(policy, purpose, run.artifact.with_name("best.mcsd"))
+    _export(policy, purpose, run.artifact.with_name("best.mcsd"), report)
     results = [
         replace(r, group="best" if r.group == "all" else f"best {r.group}") for r in _evaluate(policy, purpose, report)
     ]
@@ -151,11 +151,14 @@ def finish_best(
     return results
 
 
-def _export(policy: Policy, purpose: Purpose, path: Path) -> ParityReport:
+def _export(policy: Policy, purpose: Purpose, path: Path, report: Report) -> ParityReport:
+    report("export", 0.0, f"{path.name}, which takes some seconds")
     metadata: dict[str, Any] = {"env": purpose.env, "env_kwargs": purpose.env_kwargs}
     if purpose.options != EnvOptions():
         metadata["options"] = to_dict(purpose.options)
-    return export_policy(policy, path, rate_hz=purpose.rate_hz, metadata=metadata)
+    parity = export_policy(policy, path, rate_hz=purpose.rate_hz, metadata=metadata)
+    report("export", 1.0, path.name)
+    return parity
 
 
 def _evaluate(policy: Policy, purpose: Purpose, report: Report) -> list[Evaluation]:

@@ -17,13 +17,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import check_for_nested_spaces
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from mcsd_agent.artifact import ParityReport, export_policy
+from mcsd_agent.artifact import ParityReport
 from mcsd_agent.errors import UserError
+from mcsd_agent.heads import BinnedHead, GaussianHead
 from mcsd_agent.policy import Policy
 from mcsd_agent.training import environments  # noqa: F401 -- registers the namespace mcsd/
 from mcsd_agent.training.actor_critic import SequenceActorCritic
@@ -31,7 +31,9 @@ from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabu
 from mcsd_agent.training.resume_state import collection_state, load_weights, set_collection_state
 from mcsd_agent.training.rollout import SequenceRolloutBuffer, Sequences
 from mcsd_agent.training.rollout_step import RolloutStep
-from mcsd_agent.training.unusable_values import refuse_nan
+from mcsd_agent.training.trained_export import export_trained
+from mcsd_agent.training.unusable_values import refuse_diverged, refuse_unusable_start, refuse_unusable_step
+from mcsd_agent.training.usable_spaces import refuse_unusable_spaces
 
 
 class SequencePPO(OnPolicyAlgorithm):
@@ -149,17 +151,21 @@ class SequencePPO(OnPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """A vectorised environment whose text is encoded; images keep their channels last."""
+        """A vectorised environment whose text is encoded; images keep their channels last.
+
+        `UserError` where a policy cannot read its observations or give its actions.
+        """
         if not isinstance(env, VecEnv):
             single = env
             if has_text(single.observation_space):
                 single = EncodeInstruction(single, vocabulary_for(single))
+            refuse_unusable_spaces(single.observation_space, single.action_space)
             if monitor_wrapper:
                 single = Monitor(single)
-            env = DummyVecEnv([lambda: single])
-        check_for_nested_spaces(env.observation_space)
+            return DummyVecEnv([lambda: single])
         if has_text(env.observation_space):
             raise UserError("a vectorised environment has a Text entry; wrap each environment in EncodeInstruction")
+        refuse_unusable_spaces(env.observation_space, env.action_space)
         return env
 
     def _setup_model(self) -> None:
@@ -172,6 +178,10 @@ class SequencePPO(OnPolicyAlgorithm):
         length = self._set_minibatches()
         self.rollout_buffer_kwargs = {"sequence_length": length}
         super()._setup_model()
+        if self.noise_correlation and isinstance(self.policy.net.head, BinnedHead):
+            raise UserError(
+                f"noise_correlation={self.noise_correlation} needs head='gaussian' or 'squashed', not 'binned'"
+            )
         self._rollout_step = RolloutStep(self.policy)
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
@@ -214,15 +224,15 @@ class SequencePPO(OnPolicyAlgorithm):
         """Fill the buffer with one sequence per environment; False when a callback ends training."""
         assert self._last_obs is not None
         self.policy.set_training_mode(False)
+        refuse_unusable_start(env, self._last_obs)
         if self._last_state is None or len(self._last_state) != env.num_envs:
             self._last_state = self.policy.initial_state(env.num_envs)
-        state = self._last_state
         masking = self.use_masking and env.has_attr("action_masks")
         rollout_buffer.reset()
         callback.on_rollout_start()
         for step in range(n_rollout_steps):
             masks = np.stack(env.env_method("action_masks")) if masking else None
-            starts = self._last_episode_starts
+            state, starts = self._last_state, self._last_episode_starts
             assert starts is not None
             actions, values, log_probs, next_state = self._rollout_step(
                 self._last_obs, state, starts, masks, self._next_noise(starts)
@@ -231,7 +241,7 @@ class SequencePPO(OnPolicyAlgorithm):
             if isinstance(self.action_space, spaces.Box):
                 sent = np.clip(actions, self.action_space.low, self.action_space.high)
             new_obs, rewards, dones, infos = env.step(sent)
-            refuse_nan(new_obs, rewards, self.num_timesteps // self.n_envs + 1, step)
+            refuse_unusable_step(env, new_obs, rewards, dones, infos, self.num_timesteps // self.n_envs + 1, step)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
@@ -243,13 +253,12 @@ class SequencePPO(OnPolicyAlgorithm):
                 None if masks is None else masks.reshape(len(masks), -1),
             )  # fmt: skip
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-            state = next_state
+            self._last_state = next_state  # also for training that goes on after a callback ended it
         with torch.no_grad():
             last = self.policy.predict_values(
-                self.policy.tensors(new_obs), state, torch.as_tensor(dones, device=self.device)
+                self.policy.tensors(new_obs), self._last_state, torch.as_tensor(dones, device=self.device)
             )
         rollout_buffer.compute_returns_and_advantage(last_values=last, dones=dones)
-        self._last_state = state
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -290,6 +299,7 @@ class SequencePPO(OnPolicyAlgorithm):
         for _ in range(self.n_epochs):
             for i, batch in enumerate(self.rollout_buffer.sequences(self._minibatches)):
                 loss, seen = self._loss(batch, clip_range)
+                refuse_diverged(seen)
                 for name, value in seen.items():
                     log[name].append(value)
                 if self.target_kl is not None and seen["kl"] > 1.5 * self.target_kl:
@@ -313,6 +323,11 @@ class SequencePPO(OnPolicyAlgorithm):
         for name, values_seen in log.items():
             self.logger.record(f"train/{names.get(name, name)}", float(np.mean(values_seen)))
         self.logger.record("train/clip_range", clip_range)
+        if self.clip_range_vf is not None:
+            limit = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
+            self.logger.record("train/clip_range_vf", limit)
+        if isinstance(self.policy.net.head, GaussianHead):
+            self.logger.record("train/std", self.policy.net.head.log_std.exp().mean().item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _loss(self, batch: Sequences, clip_range: float) -> tuple[torch.Tensor, dict[str, float]]:
@@ -321,7 +336,7 @@ class SequencePPO(OnPolicyAlgorithm):
             batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks
         )
         advantages = batch.advantages
-        if self.normalize_advantage:
+        if self.normalize_advantage and advantages.numel() > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         log_ratio = (log_prob - batch.old_log_prob).clamp(-20.0, 20.0)  # e^20 is finite, whatever a policy does
         ratio = log_ratio.exp()
@@ -399,7 +414,8 @@ class SequencePPO(OnPolicyAlgorithm):
         load_weights(self.policy, state["policy"], self.policy.optimizer, state["optimizer"])
         self._n_updates = state["n_updates"]
         set_collection_state(self, state)
-        self._last_state, self._noise = state["recurrent_state"], state["noise"]
+        held = (state["recurrent_state"], state["noise"])
+        self._last_state, self._noise = (None if v is None else v.to(self.device) for v in held)
 
     @property
     def sequence_policy(self) -> Policy:
@@ -408,14 +424,4 @@ class SequencePPO(OnPolicyAlgorithm):
 
     def export(self, path: str | Path, *, rate_hz: float | None = None) -> ParityReport:
         """Write the deployable artifact; `rate_hz` defaults to the environment's `metadata["render_fps"]`."""
-        if rate_hz is None and self.env is not None:
-            rates = self.env.get_attr("metadata")
-            rate_hz = rates[0].get("render_fps") if rates and rates[0] else None
-        if rate_hz is None:
-            raise UserError("the environment states no control rate; call export(path, rate_hz=...)")
-        spec = self.env.get_attr("spec")[0] if self.env is not None else None
-        metadata: dict[str, Any] = {}
-        if spec is not None:
-            kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
-            metadata = {"env": spec.id, "env_kwargs": kwargs}
-        return export_policy(self.policy.net, Path(path), rate_hz=float(rate_hz), metadata=metadata)
+        return export_trained(self, self.policy.net, path, rate_hz)

@@ -33,7 +33,7 @@ from mcsd_agent.training.soft_actor_critic import SoftActorCritic
 from mcsd_agent.training.soft_update import SoftUpdate
 from mcsd_agent.training.temperature import Temperature
 from mcsd_agent.training.trained_export import export_trained
-from mcsd_agent.training.unusable_values import refuse_nan
+from mcsd_agent.training.unusable_values import refuse_diverged, refuse_unusable_start, refuse_unusable_step
 
 
 class _Last(TypedDict):
@@ -191,7 +191,10 @@ class SequenceSAC(OffPolicyAlgorithm):
         if reset_num_timesteps or self._last_obs is None:  # the environments are about to be reset
             self.replay_buffer.cut()
             self._last = None
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert self.env is not None
+        refuse_unusable_start(self.env, self._last_obs)
+        return prepared
 
     def collect_rollouts(  # type: ignore[override]
         self,
@@ -217,8 +220,7 @@ class SequenceSAC(OffPolicyAlgorithm):
             seen, actions, states = self._explore(learning_starts)
             all_seen.append(seen)
             new_obs, rewards, dones, infos = env.step(actions)
-            for observation in (_arrived_at(new_obs, dones, infos), new_obs):
-                refuse_nan(observation, rewards, self.num_timesteps // self.n_envs + 1)
+            refuse_unusable_step(env, new_obs, rewards, dones, infos, self.num_timesteps // self.n_envs + 1)
             self._store(replay_buffer, actions, new_obs, rewards, dones, infos, states)
             self.num_timesteps += env.num_envs
             steps += 1
@@ -302,6 +304,7 @@ class SequenceSAC(OffPolicyAlgorithm):
             update(self.policy, self.temperature, self.replay_buffer.sample(batch_size, self._vec_normalize_env))
             for _ in range(gradient_steps)
         ]
+        refuse_diverged(log[-1])
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name in log[0]:
@@ -373,7 +376,16 @@ class SequenceSAC(OffPolicyAlgorithm):
         if state["original_observation"]:
             arrays: dict[str, np.ndarray] = {k: v.numpy() for k, v in state["original_observation"].items()}
             self._last_original_obs = arrays if isinstance(self.observation_space, spaces.Dict) else arrays[SINGLE]
-        self._last = state["last"]
+        last = state["last"]
+        if last is None:
+            self._last = None
+        else:
+            states, actions, rewards = last["states"], last["actions"], last["rewards"]
+            self._last = {
+                "states": [s.to(self.device) for s in states],
+                "actions": actions.to(self.device),
+                "rewards": rewards.to(self.device),
+            }
 
     @property
     def sequence_policy(self) -> Policy:
@@ -387,14 +399,3 @@ class SequenceSAC(OffPolicyAlgorithm):
 
 def _entries(observation: Any) -> dict[str, np.ndarray]:
     return observation if isinstance(observation, dict) else {SINGLE: np.asarray(observation)}
-
-
-def _arrived_at(new_obs: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> Any:
-    """What the environments really arrived at: final observations where an episode ended."""
-    if not dones.any():
-        return new_obs
-    arrived = {k: v.copy() for k, v in _entries(new_obs).items()}
-    for i in np.flatnonzero(dones):
-        for name, value in _entries(infos[i]["terminal_observation"]).items():
-            arrived[name][i] = value
-    return arrived

@@ -51,7 +51,7 @@ def train(
     rate = control_rate(config.env, config.env_kwargs, config.rate_hz, config.options)
     with run.in_use(), _writable(run):
         model = learn(config, run, report, resume=resume)
-        policy = model.sequence_policy
+        policy = model.sequence_policy.cpu()  # nothing is learned any more
         purpose = Purpose(config.env, config.evaluation_kwargs, config.options, config.evaluation, rate)
         results, parity = finish(policy, purpose, run, report)
         best = _best(run)

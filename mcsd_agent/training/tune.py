@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,10 @@ def _best(study: optuna.Study) -> FrozenTrial | None:
 
 def _show(study: optuna.Study, report: Report, done: int, trials: int) -> None:
     best = _best(study)
-    text = "no trial has ended yet" if best is None else f"best {best.value:.2f} in trial {best.number}"
-    report("tune", done / trials, f"{done} of {trials} trials, {text}")
+    pruned = sum(t.state is TrialState.PRUNED for t in _done(study))
+    text = "no trial has come to its end yet" if best is None else f"best {best.value:.2f} in trial {best.number}"
+    early = f" ({pruned} ended early)" if pruned else ""
+    report("tune", done / trials, f"{done} of {trials} trials{early}, {text}")
 
 
 def _write_trials(study: optuna.Study, run: RunFolder) -> None:
@@ -204,11 +207,9 @@ def _plot(trials: list[FrozenTrial], out: Path) -> None:
         courses.plot(xs, [t.intermediate_values[x] for x in xs], alpha=0.6, color="tab:gray" if pruned else "tab:blue")
     courses.set_xlabel("evaluation")
     courses.set_ylabel("return (grey: pruned)")
-    complete = [t for t in trials if t.value is not None]
-    history.plot([t.number for t in complete], [t.value for t in complete], "o")
-    best = -float("inf")
-    so_far = [best := max(best, t.value or best) for t in complete]
-    history.step([t.number for t in complete], so_far, where="post")
+    values = {t.number: t.value for t in trials if t.state is TrialState.COMPLETE and t.value is not None}
+    history.plot(list(values), list(values.values()), "o")
+    history.step(list(values), list(accumulate(values.values(), max)), where="post")
     history.set_xlabel("trial")
     history.set_ylabel("return, and the best so far")
     for axes in (courses, history):

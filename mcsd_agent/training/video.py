@@ -13,7 +13,7 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
 from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.environments import make_env
-from mcsd_agent.training.episodes import PolicyActor
+from mcsd_agent.training.episodes import PolicyActor, action_masks
 
 
 class VideoWriter:
@@ -63,7 +63,9 @@ def record_video(
                 frame = env.render()
                 assert isinstance(frame, np.ndarray)
                 writer.add(frame)
-                observation, _, terminated, truncated, _ = env.step(actor([observation], starts)[0])
+                mask = action_masks(env)
+                actions = actor([observation], starts, *([] if mask is None else [mask[None]]))
+                observation, _, terminated, truncated, _ = env.step(actions[0])
                 starts, done = np.zeros(1, bool), terminated or truncated
     finally:
         writer.close()

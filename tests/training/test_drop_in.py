@@ -145,3 +145,20 @@ def test_logged_names_are_the_same(algorithm):
         "train/clip_range",
         "train/learning_rate",
     }
+
+
+@pytest.mark.parametrize(("critic_lstm", "shared"), [(True, False), (False, True)])
+def test_policy_kwargs_of_the_zoo_are_understood(critic_lstm, shared):
+    kwargs = {
+        "ortho_init": False,
+        "activation_fn": torch.nn.ReLU,
+        "net_arch": {"pi": [64], "vf": [64]},
+        "lstm_hidden_size": 16,
+        "enable_critic_lstm": critic_lstm,
+    }
+    with pytest.warns(UserWarning, match="activation_fn, net_arch, ortho_init shape sb3-contrib's network"):
+        model = SequencePPO("MlpLstmPolicy", make_vec_env("CartPole-v1", n_envs=2), n_steps=8, policy_kwargs=kwargs)
+    assert model.policy.net.config.width == 16
+    assert model.policy.net.config.share_backbone is shared
+    assert (model.policy.critic is None) is shared
+    model.learn(16)

@@ -247,6 +247,8 @@ def test_a_wrapper_comes_outermost():
         ({"env_id": "CartPole-v1", "vectorised": "threads"}, "threads"),
         ({"env_id": "CartPole-v1", "n_envs": 0}, "n_envs=0"),
         ({"env_id": "CartPol-v1"}, "did you mean"),
+        ({"env_id": "mcsd/Nav-v9"}, "did you mean 'mcsd/Nav-v0'"),
+        ({"env_id": "Games/Pong-v5"}, "nothing that is imported registers Games/; put the module that does before it"),
         ({"env_id": "mcsd/PassiveTMaze-v0", "env_kwargs": {"length": 0}, "vectorised": "async"}, "length=0"),
     ],
 )

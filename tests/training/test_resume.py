@@ -356,6 +356,25 @@ def test_a_run_folder_in_use_is_left_alone(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+@pytest.mark.parametrize(
+    "changes", [(), ("env=Pendulum-v1", "algorithm=sac", "timesteps=600", "sac.learning_starts=100", "eval_every=300")]
+)
+def test_a_run_on_any_device_is_gone_on_with_judged_and_exported(tmp_path, device, changes):
+    config = tiny(f"device={device}", "checkpoint_every=128", *changes)
+    interrupted(tmp_path, config, after=config.timesteps // 2)
+    policy, results, _ = train(config, RunFolder.open(tmp_path), Notes(), resume=True)
+    assert results[0].episodes == 2
+    assert {p.device.type for p in policy.parameters()} == {"cpu"}
+    assert all(v.device.type == "cpu" for v in read_whole(tmp_path / "checkpoint.pt")["policy"].values())
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="device='cuda': torch finds no CUDA device here; choose 'cpu'"):
+        finished(tmp_path, tiny("device=cuda"))
+
+
 def test_rows_after_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
     run = RunFolder.create(tmp_path / "run", "train", tiny())
     for steps in (100, 200, 300):

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Stream, read_package
@@ -32,12 +33,13 @@ class Countdown(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.tick = 0
-        return np.array([1.0], np.float32), {}
+        return np.array([np.nan if self.bad == "first observation" else 1.0], np.float32), {}
 
     def step(self, action):
         self.tick += 1
-        observation = np.array([np.nan if self.bad == "observation" and self.tick == 3 else 0.0], np.float32)
-        reward = np.nan if self.bad == "reward" and self.tick == 3 else 1.0
+        when = {"observation": 3, "final observation": self.length}.get(self.bad)
+        observation = np.array([np.nan if self.tick == when else 0.0], np.float32)
+        reward = {"reward": np.nan, "huge reward": 3e38}.get(self.bad, 1.0) if self.tick == 3 else 1.0
         return observation, reward, False, self.tick >= self.length, {}
 
 
@@ -187,14 +189,117 @@ def test_images_text_and_boxes_in_one_dict_train():
     assert action.shape == (2,)
 
 
-@pytest.mark.parametrize("bad", ["observation", "reward"])
-def test_a_nan_names_the_environment_and_stops_before_the_update(bad):
-    env = make_vec_env(lambda: Countdown(5, bad), 2, seed=0)
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("observation", "observation at step 3"),
+        ("reward", "reward at step 3"),
+        ("first observation", "observation at its reset"),
+        ("final observation", "observation at step 5"),
+    ],
+)
+def test_a_nan_names_the_environment_and_stops_before_the_update(bad, words, normalised):
+    env = make_vec_env(Countdown, 3, seed=0)
+    env.envs[1].unwrapped.bad = bad
+    if normalised:  # its statistics would hand a NaN on to all environments
+        env = VecNormalize(env)
     model = SequencePPO("MlpPolicy", env, n_steps=8, policy_kwargs=SMALL, seed=0)
     before = [p.clone() for p in model.policy.parameters()]
-    with pytest.raises(UserError, match=f"environment 0 gave a non-finite {bad} at step 3"):
+    with pytest.raises(UserError, match=f"environment 1 gave a non-finite {words}"):
         model.learn(64)
     assert all(torch.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_training_goes_on_from_the_state_at_which_a_callback_ended_it():
+    class End(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 20
+
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls == 1:
+                self.before = self.locals["state"].clone()
+            return True
+
+    env = make_vec_env(lambda: Countdown(1000), 2, seed=0)
+    model = SequencePPO("MlpPolicy", env, n_steps=64, policy_kwargs=SMALL, seed=0).learn(1000, End())
+    state = None
+    for observation in [1.0] + [0.0] * 18:  # what had been acted on before the step that ended training
+        _, state = model.predict(np.full((2, 1), observation, np.float32), state)
+    watch = Watch()
+    model.learn(128, watch, reset_num_timesteps=False)
+    torch.testing.assert_close(watch.before, torch.from_numpy(state))
+
+
+def test_training_that_diverges_ends_before_it_spoils_the_weights():
+    env = make_vec_env(lambda: Countdown(5, "huge reward"), 2, seed=0)
+    model = SequencePPO("MlpPolicy", env, n_steps=8, policy_kwargs=SMALL, seed=0)
+    with pytest.raises(UserError, match=r"the \w+ of an update is \w+: training diverged; use a lower learning_rate"):
+        model.learn(64)
+    assert all(torch.isfinite(p).all() for p in model.policy.net.backbone.parameters())
+
+
+def test_an_observation_of_another_shape_is_one_clear_line():
+    model = SequencePPO("MlpPolicy", cartpole(), policy_kwargs=SMALL)
+    for shape in [(5,), (2, 5), (2, 2, 4)]:
+        with pytest.raises(UserError, match=r"must be \(4,\), alone or in a batch"):
+            model.predict(np.zeros(shape, np.float32))
+
+
+def test_parameters_of_another_backbone_are_refused_in_one_line(tmp_path):
+    SequencePPO("MlpPolicy", cartpole(), policy_kwargs=SMALL).save(tmp_path / "model")
+    other = SequencePPO("MlpPolicy", cartpole(), policy_kwargs={**SMALL, "backbone": "gru"})
+    with pytest.raises(UserError, match=r"of another policy than the config: it has no 'net\.backbone") as caught:
+        other.set_parameters(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_lasting_noise_needs_a_continuous_head():
+    with pytest.raises(UserError, match=r"noise_correlation=0\.5 needs head='gaussian' or 'squashed', not 'binned'"):
+        SequencePPO("MlpPolicy", "Pendulum-v1", noise_correlation=0.5, policy_kwargs={**SMALL, "head": "binned"})
+
+
+def test_minibatches_of_one_step_keep_weights_finite():
+    model = SequencePPO("MlpPolicy", cartpole(), n_steps=4, batch_size=1, n_epochs=1, policy_kwargs=SMALL, seed=0)
+    model.learn(16)
+    assert all(torch.isfinite(p).all() for p in model.policy.parameters())
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "words"),
+    [
+        (None, spaces.Dict(a=spaces.Discrete(2)), "actions Dict.* are not supported; use Box, Discrete"),
+        (None, spaces.Box(-np.inf, 1.0, (2,), np.float32), "must have finite bounds; wrap the environment in Rescale"),
+        (None, spaces.Box(-1.0, 1.0, (2, 2), np.float32), r"shape \(2, 2\) are not supported; use one dimension"),
+        (None, spaces.MultiDiscrete([2, 3], start=[1, 1]), "values from 0 on"),
+        (spaces.MultiDiscrete([[2, 3], [2, 3]]), None, r"MultiDiscrete\(\[\[2 3\] \[2 3\]\]\) is not supported"),
+        (spaces.Tuple([spaces.Discrete(2)]), None, "space Tuple is not supported"),
+        (spaces.Sequence(spaces.Discrete(2)), None, "space Sequence is not supported"),
+        (spaces.Dict(a=spaces.Dict(b=spaces.Discrete(2))), None, "space Dict is not supported"),
+        (spaces.Box(0, 255, (3, 84, 84), np.uint8), None, "channels first; give it as height x width x channels"),
+    ],
+    ids=str,
+)
+def test_unsupported_spaces_are_one_clear_line(observation, action, words):
+    env = Countdown()
+    if observation is not None:
+        env.observation_space = observation
+    if action is not None:
+        env.action_space = action
+    with pytest.raises(UserError, match=words) as caught:
+        SequencePPO("MultiInputPolicy", env)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_recurrent_ppo_logs_for_its_settings_is_logged():
+    env = make_vec_env("Pendulum-v1", 2, seed=0)
+    model = SequencePPO("MlpPolicy", env, n_steps=16, clip_range_vf=lambda left: 0.3 * left, policy_kwargs=SMALL)
+    model.learn(32, log_interval=1000)
+    model.train()
+    assert model.logger.name_to_value["train/clip_range_vf"] == pytest.approx(0.3 * model._current_progress_remaining)
+    std = model.policy.net.head.log_std.exp().mean().item()
+    assert model.logger.name_to_value["train/std"] == pytest.approx(std)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +386,9 @@ def test_masks_of_the_environment_are_obeyed_and_seen_in_training(action_space):
         assert all(mask[i, np.ravel(a)[0]] for i, a in enumerate(action))
     with pytest.raises(AssertionError, match="a masked action was taken"):
         model.learn(512, use_masking=False)
+    entries = mask.shape[1]
+    with pytest.raises(UserError, match=f"an action mask of {entries - 1} entries must have {entries}"):
+        model.predict(observation, action_masks=mask[:, 1:])
 
 
 @pytest.mark.parametrize("action_space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)], ids=str)

@@ -478,10 +478,13 @@ def test_export_is_the_squashed_mean_and_states_the_environment(tmp_path):
 # --- bad input -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("bad", ["observation", "final observation", "reward"])
-def test_a_nan_names_the_environment_and_the_step_and_stops_before_the_update(bad):
+def test_a_nan_names_the_environment_and_the_step_and_stops_before_the_update(bad, normalised):
     env = make_vec_env(lambda: Counter(5, bad=""), 3, seed=0)
     env.envs[2].unwrapped.bad = bad
+    if normalised:
+        env = VecNormalize(env)
     model = SequenceSAC("MlpPolicy", env, **{**QUICK, "learning_starts": 0})
     before = weights(model)
     step = 5 if bad == "final observation" else 3
