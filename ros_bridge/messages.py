@@ -13,25 +13,22 @@ length 1, unknown fields are refused. Numeric sequences are NumPy arrays. What r
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 from rosbags.interfaces import Nodetype
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_typestore
 
 from mcsd_agent.errors import UserError, nearest
-
-#: rosbags' store has messages only; these services are what the nodes here offer and call.
-SERVICES = {
-    "std_srvs/srv/Empty": "\n---\n",
-    "std_srvs/srv/SetBool": "bool data\n---\nbool success\nstring message\n",
-    "std_srvs/srv/Trigger": "\n---\nbool success\nstring message\n",
-}
+from ros_bridge import interface_text
+from ros_bridge.service_types import SERVICES
 
 #: rosbags drops the defaults that .msg files state; these are all there are in Jazzy's standard packages.
-_STATED_DEFAULTS = {
+_STATED_DEFAULTS: dict[tuple[str, str], Any] = {
     ("geometry_msgs/msg/Quaternion", "w"): 1.0,
     ("sensor_msgs/msg/NavSatStatus", "status"): -2,
 }
@@ -169,7 +166,8 @@ class Message:
                 setattr(self, name, kwargs[name])
             else:
                 stated = _STATED_DEFAULTS.get((self.ROS_TYPE, name))
-                object.__setattr__(self, name, field.default() if stated is None else stated)
+                # Checked as if given, which also copies a stated list.
+                setattr(self, name, stated) if stated is not None else object.__setattr__(self, name, field.default())
 
     def __setattr__(self, name: str, value: Any) -> None:
         field = self.FIELDS.get(name)
@@ -189,13 +187,17 @@ class Message:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.FIELDS)
+        values = ", ".join(f"{name}={_plain(getattr(self, name))!r}" for name in self.FIELDS)
         return f"{self.ROS_TYPE.replace('/', '.')}({values})"
 
     @classmethod
     def get_fields_and_field_types(cls) -> dict[str, str]:
         """Field names and their types, as rclpy spells them."""
         return {name: _spelling(field) for name, field in cls.FIELDS.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -221,13 +223,13 @@ def _spelling(field: Field) -> str:
 
 @functools.cache
 def _definitions() -> dict[str, Any]:
-    """`(constants, members)` by type name: the store's messages and the halves of `SERVICES`."""
-    definitions = dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
-    for name, text in SERVICES.items():
-        for part, body in zip(("Request", "Response"), text.split("---\n"), strict=True):
-            # rosbags knows the .msg syntax only, and would file a service half under another name.
-            (definitions[f"{name}_{part}"],) = get_types_from_msg(body, "parsed/msg/Half").values()
-    return definitions
+    """`(constants, members)` by type name: the store's messages and the parts of services and actions."""
+    return dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
+
+
+#: Services and actions by name, and the classes of their parts. Registered ones join those of Jazzy.
+_COMPOUNDS: dict[str, str] = dict(SERVICES)
+_PARTS = {"srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
 
 
 def type_names() -> Iterable[str]:
@@ -235,33 +237,72 @@ def type_names() -> Iterable[str]:
     return [name for name in _definitions() if "/msg/" in name]
 
 
+def all_names() -> list[str]:
+    """Every known message, service and action type."""
+    return [*type_names(), *_COMPOUNDS]
+
+
+def register(ros_type: str, text: str) -> Any:
+    """Make a type known from the text of its `.msg`, `.srv` or `.action` file, and return its class.
+
+    Raises `UserError` for text that cannot be read, or another definition of a known type.
+    """
+    _define(ros_type, text)
+    return load(ros_type)
+
+
+def _define(ros_type: str, text: str) -> None:
+    definitions, defaults = interface_text.parse(ros_type, text)
+    for name, definition in definitions.items():
+        if repr(_definitions().setdefault(name, definition)) != repr(definition):
+            raise UserError(f"{ros_type} is known already, with other fields; take another package name")
+    _STATED_DEFAULTS.update(defaults)
+    if "/msg/" not in ros_type:
+        _COMPOUNDS[ros_type] = text
+
+
+def register_files(path: str | Path) -> list[str]:
+    """`register` for `package/msg/Name.msg` and the like: one file, or all below a folder. The types' names."""
+    texts = interface_text.find(path)
+    for name, text in texts.items():
+        register(name, text)
+    return list(texts)
+
+
 @functools.cache
 def load(ros_type: str) -> Any:
-    """The class of `package/msg/Name`, or of `package/srv/Name` with `.Request` and `.Response`.
+    """The class of `package/msg/Name`; of `package/srv/Name` with `.Request` and `.Response`; of
+    `package/action/Name` with `.Goal`, `.Result` and `.Feedback`.
 
     Raises `UserError` for an unknown type.
     """
-    if ros_type in SERVICES:
-        return type(
-            ros_type.rsplit("/", 1)[1],
-            (),
-            {
-                "ROS_TYPE": ros_type,
-                "Request": load(f"{ros_type}_Request"),
-                "Response": load(f"{ros_type}_Response"),
-                "__doc__": f"Service {ros_type}.",
-            },
-        )
+    if ros_type in _COMPOUNDS:
+        _define(ros_type, _COMPOUNDS[ros_type])
+        _, kind, name = ros_type.split("/")
+        parts = {part: load(f"{ros_type}_{part}") for part in _PARTS[kind]}
+        body = {"ROS_TYPE": ros_type, **parts, "__doc__": f"{ros_type}.", "__module__": _module_name(ros_type)}
+        return type(name, (), body)
+    whole = ros_type.rpartition("_")[0]
+    if whole in SERVICES:
+        _define(whole, SERVICES[whole])
     fields = _definitions().get(ros_type)
     if fields is None:
-        raise UserError(f"unknown ROS type {ros_type!r}{nearest(ros_type, [*type_names(), *SERVICES])}")
+        raise UserError(f"unknown ROS type {ros_type!r}{nearest(ros_type, all_names())}")
     constants, members = fields
-    body: dict[str, Any] = {name: _constant(kind, value) for name, kind, value in constants}
+    body = {name: _constant(kind, value) for name, kind, value in constants}
+    body["__module__"] = _module_name(ros_type)
     body["FIELDS"] = {name: _field(member) for name, member in members if name != _PLACEHOLDER}
     body["ROS_TYPE"] = ros_type
     body["__slots__"] = tuple(body["FIELDS"])
     body["__doc__"] = f"Message {ros_type}."
     return type(ros_type.rsplit("/", 1)[1], (Message,), body)
+
+
+def _module_name(ros_type: str) -> str:
+    """Where rclpy's class is: `geometry_msgs.msg._pose_stamped`."""
+    package, kind, name = ros_type.split("/")
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name.partition("_")[0]))
+    return f"{package}.{kind}._{words.lower()}"
 
 
 def _constant(kind: str, value: Any) -> Any:
@@ -281,12 +322,12 @@ def _field(member: Any) -> Field:
 
 
 def module(name: str) -> SimpleNamespace:
-    """The classes of `std_msgs.msg` or `std_srvs.srv` as attributes, like rclpy's import paths."""
+    """The classes of `std_msgs.msg`, `std_srvs.srv` or `my_package.action` as attributes, like rclpy's import paths."""
     package, _, kind = name.partition(".")
-    names = SERVICES if kind == "srv" else type_names()
+    names = type_names() if kind == "msg" else _COMPOUNDS
     prefix = f"{package}/{kind}/"
     found = {n.removeprefix(prefix): load(n) for n in names if n.startswith(prefix)}
     if not found:
-        modules = {n.rsplit("/", 1)[0].replace("/", ".") for n in names}
+        modules = {n.rsplit("/", 1)[0].replace("/", ".") for n in all_names()}
         raise UserError(f"no ROS types in {name!r}{nearest(name, modules)}")
     return SimpleNamespace(**found)

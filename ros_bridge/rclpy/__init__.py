@@ -6,33 +6,42 @@
     rclpy.spin(node)
 
 What is not here yet, or cannot be said over rosbridge, raises `NotImplementedError` with the reason.
-There are no `/rosout`, parameter services or `--ros-args`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ros_bridge.rclpy.context import Context, get_default_context
+from ros_bridge.rclpy.parameter import Parameter
+from ros_bridge.rclpy.signals import SignalHandlerOptions, install_signal_handlers, uninstall_signal_handlers
+from ros_bridge.rclpy.task import Future
+from ros_bridge.rclpy.utilities import get_rmw_implementation_identifier, ok, try_shutdown
+from ros_bridge.rclpy.utilities import shutdown as _shutdown
 
 if TYPE_CHECKING:
     from ros_bridge.rclpy.executors import Executor
     from ros_bridge.rclpy.node import Node
-    from ros_bridge.rclpy.task import Future
 
 __all__ = [
     "Context",
+    "Future",
+    "Parameter",
+    "SignalHandlerOptions",
     "create_node",
     "get_default_context",
     "get_global_executor",
+    "get_rmw_implementation_identifier",
     "init",
+    "install_signal_handlers",
     "ok",
     "shutdown",
     "spin",
     "spin_once",
     "spin_until_future_complete",
     "try_shutdown",
+    "uninstall_signal_handlers",
 ]
 
 _executor: Executor | None = None
@@ -43,32 +52,20 @@ def init(
     args: Sequence[str] | None = None,
     context: Context | None = None,
     domain_id: int | None = None,
-    signal_handler_options: Any = None,
+    signal_handler_options: SignalHandlerOptions | None = None,
 ) -> None:
-    """Connect to the rosbridge server named by `--url` in `args` (default: `sys.argv`).
+    """Connect to the rosbridge server named by `--url` in `args` (default: `sys.argv`), and read `--ros-args`.
 
     Raises `UserError` when it cannot be reached within five seconds. The ROS domain is the server's.
     """
-    if domain_id is not None:
-        raise NotImplementedError("domain_id: over rosbridge the server's ROS domain applies; start it in that domain")
     if signal_handler_options is not None:
-        raise NotImplementedError("signal_handler_options: the bridge installs no signal handlers")
-    (context or get_default_context()).init(args)
-
-
-def ok(*, context: Context | None = None) -> bool:
-    """Whether the context is initialised and not shut down. A lost link does not change it."""
-    return (context or get_default_context()).ok()
+        install_signal_handlers(signal_handler_options)
+    (get_default_context() if context is None else context).init(args, domain_id=domain_id)
 
 
 def shutdown(*, context: Context | None = None, uninstall_handlers: bool | None = None) -> None:
     """Close the link and end every spin of this context."""
-    (context or get_default_context()).shutdown()
-
-
-def try_shutdown(*, context: Context | None = None) -> None:
-    """`shutdown` unless it has happened already."""
-    (context or get_default_context()).try_shutdown()
+    _shutdown(context=context)
 
 
 def get_global_executor() -> Executor:
@@ -81,6 +78,8 @@ def get_global_executor() -> Executor:
 
         def reset() -> None:
             global _executor
+            if _executor is not None:
+                _executor.shutdown()
             _executor = None
 
         get_default_context().on_shutdown(reset)
@@ -96,7 +95,7 @@ def create_node(
     use_global_arguments: bool = True,
     enable_rosout: bool = True,
     start_parameter_services: bool = True,
-    parameter_overrides: list[Any] | None = None,
+    parameter_overrides: list[Parameter] | None = None,
     allow_undeclared_parameters: bool = False,
     automatically_declare_parameters_from_overrides: bool = False,
     enable_logger_service: bool = False,
@@ -133,12 +132,12 @@ def spin_once(node: Node, *, executor: Executor | None = None, timeout_sec: floa
 def spin(node: Node, executor: Executor | None = None) -> None:
     """Execute callbacks until the context is shut down (then `ExternalShutdownException`, as in rclpy)."""
     executor = executor or get_global_executor()
-    added = executor.add_node(node)
     try:
-        executor.spin()
+        executor.add_node(node)
+        while executor.context.ok():
+            executor.spin_once()
     finally:
-        if added:
-            executor.remove_node(node)
+        executor.remove_node(node)
 
 
 def spin_until_future_complete(

@@ -1,7 +1,14 @@
-"""`rclpy.clock_type`'s import path."""
+"""`ClockType`, as in `rclpy.clock_type`."""
 
 from __future__ import annotations
 
-from ros_bridge.rclpy.clock import ClockType
+from enum import IntEnum
 
-__all__ = ["ClockType"]
+
+class ClockType(IntEnum):
+    """What a clock counts."""
+
+    UNINITIALIZED = 0
+    ROS_TIME = 1
+    SYSTEM_TIME = 2
+    STEADY_TIME = 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from typing import Any
 from ros_bridge.codec import from_json, to_json
 from ros_bridge.connection import Connection
 from ros_bridge.messages import MessageError
+from ros_bridge.rclpy.executors import await_or_execute
+from ros_bridge.rclpy.qos import QoSProfile
 
 LOGGER = logging.getLogger("ros_bridge")
 
@@ -21,29 +22,48 @@ MAX_WAITING = 16
 class Service:
     """Made by `Node.create_service`."""
 
+    #: The node's logger.
+    logger_name: str
+
     def __init__(
         self,
         connection: Connection,
         srv_type: Any,
         srv_name: str,
         callback: Callable[[Any, Any], Any],
+        callback_group: Any,
+        qos_profile: QoSProfile,
+        full_name: str,
         wake: Callable[[], None],
     ) -> None:
-        if inspect.iscoroutinefunction(callback):
-            raise NotImplementedError("coroutine callbacks are not here yet; use a plain function")
         self.srv_type = srv_type
         self.srv_name = srv_name
         self.callback = callback
+        self.callback_group = callback_group
+        self.qos_profile = qos_profile
+        self._full_name = full_name
         self._connection = connection
         self._wake = wake
         self._queue: deque[dict[str, Any]] = deque()
         self._is_destroyed = False
-        connection.advertise_service(srv_name, srv_type.ROS_TYPE, self._deliver)
+        connection.advertise_service(full_name, srv_type.ROS_TYPE, self._deliver)
 
     @property
     def service_name(self) -> str:
-        """Full name."""
-        return self.srv_name
+        """Full name, expanded and remapped."""
+        return self._full_name
+
+    def send_response(self, response: Any, header: Any) -> None:
+        """Answer the request whose id is `header`."""
+        if not isinstance(response, self.srv_type.Response):
+            raise TypeError(f"service {self._full_name}: the callback must return the response, not {type(response)}")
+        self._connection.respond(self._full_name, header, to_json(response))
+
+    def configure_introspection(
+        self, clock: Any, service_event_qos_profile: QoSProfile, introspection_state: Any
+    ) -> None:
+        """Not here."""
+        raise NotImplementedError("configure_introspection: service events are made by rcl, which is the server's")
 
     def is_ready(self) -> bool:
         """Whether a request waits."""
@@ -55,30 +75,32 @@ class Service:
             request = self._queue.popleft()
         except IndexError:
             return None
-        return lambda: self._run(request)
+
+        async def answer() -> None:
+            await self._answer(request)
+
+        return answer
 
     def destroy(self) -> None:
         """Use `Node.destroy_service`."""
         if not self._is_destroyed:
             self._is_destroyed = True
-            self._connection.unadvertise_service(self.srv_name)
+            self._connection.unadvertise_service(self._full_name)
             self._queue.clear()
 
     def _deliver(self, request: dict[str, Any]) -> None:
         if len(self._queue) >= MAX_WAITING:
-            self._connection.respond(self.srv_name, request["id"], {}, ok=False)
+            self._connection.respond(self._full_name, request["id"], {}, ok=False)
             return
         self._queue.append(request)
         self._wake()
 
-    def _run(self, request: dict[str, Any]) -> None:
+    async def _answer(self, request: dict[str, Any]) -> None:
         try:
             message = from_json(self.srv_type.Request, request["args"])
         except MessageError as error:
-            LOGGER.warning("%s: request refused: %s", self.srv_name, error)
-            self._connection.respond(self.srv_name, request["id"], {}, ok=False)
+            LOGGER.warning("%s: request refused: %s", self._full_name, error)
+            self._connection.respond(self._full_name, request["id"], {}, ok=False)
             return
-        response = self.callback(message, self.srv_type.Response())
-        if not isinstance(response, self.srv_type.Response):
-            raise TypeError(f"service {self.srv_name}: the callback must return the response, not {type(response)}")
-        self._connection.respond(self.srv_name, request["id"], to_json(response))
+        response = await await_or_execute(self.callback, message, self.srv_type.Response())
+        self.send_response(response, request["id"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from ros_bridge.codec import from_json
@@ -23,29 +25,64 @@ class Subscription:
     neither is part of rclpy's interface.
     """
 
+    class CallbackType(Enum):
+        """What the callback takes; here always the message only."""
+
+        MessageOnly = 0
+        WithMessageInfo = 1
+
+    #: The node's logger.
+    logger_name: str
+
     def __init__(
         self,
         connection: Connection,
         msg_type: Any,
         topic: str,
-        callback: Callable[[Any], None],
+        callback: Callable[..., Any],
+        callback_group: Any,
         qos_profile: QoSProfile,
+        full_name: str,
         wake: Callable[[], None],
     ) -> None:
-        if inspect.iscoroutinefunction(callback):
-            raise NotImplementedError("coroutine callbacks are not here yet; use a plain function")
-        if _positional(callback) > 1:
-            raise NotImplementedError("callback(msg, info): rosbridge carries no message info; take one argument")
         self.msg_type = msg_type
-        self.topic_name = topic
+        self.topic = topic
         self.callback = callback
+        self.callback_group = callback_group
+        self.raw = False
         self.qos_profile = qos_profile
         self.dropped = self.rejected = 0
         self._connection = connection
         self._wake = wake
         self._queue: deque[Any] = deque(maxlen=qos_profile.bound)
         self._is_destroyed = False
-        connection.subscribe(topic, msg_type.ROS_TYPE, self._deliver, depth=qos_profile.bound)
+        self._full_name = full_name
+        connection.subscribe(full_name, msg_type.ROS_TYPE, self._deliver, depth=qos_profile.bound)
+
+    @property
+    def topic_name(self) -> str:
+        """Full name, expanded and remapped."""
+        return self._full_name
+
+    @property
+    def callback(self) -> Callable[..., Any]:
+        """What is called with each message."""
+        return self._callback
+
+    @callback.setter
+    def callback(self, value: Callable[..., Any]) -> None:
+        if not _takes(value, 1):
+            if _takes(value, 2):
+                raise NotImplementedError("callback(msg, info): rosbridge carries no message info; take one argument")
+            raise RuntimeError(
+                "Subscription.__init__(): callback should be either be callable with one argument"
+                "(to get only the message) or two (to get message and message info)"
+            )
+        self._callback = value
+
+    def get_publisher_count(self) -> int:
+        """Not known here."""
+        raise NotImplementedError("get_publisher_count: rosbridge cannot tell who publishes")
 
     def is_ready(self) -> bool:
         """Whether a message waits."""
@@ -53,17 +90,22 @@ class Subscription:
 
     def take(self) -> Callable[[], Any] | None:
         """The next callback to run, or None. For the executor."""
-        try:
-            data = self._queue.popleft()
-        except IndexError:
-            return None
-        return lambda: self._run(data)
+        while self._queue:
+            try:
+                message = from_json(self.msg_type, self._queue.popleft())
+            except IndexError:
+                break
+            except MessageError as error:
+                self._reject(error)
+                continue
+            return functools.partial(self._callback, message)
+        return None
 
     def destroy(self) -> None:
         """Use `Node.destroy_subscription`."""
         if not self._is_destroyed:
             self._is_destroyed = True
-            self._connection.unsubscribe(self.topic_name, self._deliver)
+            self._connection.unsubscribe(self._full_name, self._deliver)
             self._queue.clear()
 
     def _deliver(self, data: dict[str, Any]) -> None:
@@ -72,22 +114,18 @@ class Subscription:
         self._queue.append(data)
         self._wake()
 
-    def _run(self, data: Any) -> None:
-        try:
-            message = from_json(self.msg_type, data)
-        except MessageError as error:
-            self.rejected += 1
-            if self.rejected == 1:
-                LOGGER.warning("%s: message skipped: %s", self.topic_name, error)
-            return
-        self.callback(message)
+    def _reject(self, error: MessageError) -> None:
+        self.rejected += 1
+        if self.rejected == 1:
+            LOGGER.warning("%s: message skipped: %s", self._full_name, error)
 
 
-def _positional(callback: Callable[..., Any]) -> int:
-    """How many arguments must be given; 1 where the signature is not known (builtins)."""
+def _takes(callback: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments; builtins without a signature can be called with one."""
     try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+        inspect.signature(callback).bind(*[object()] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        return count == 1
+    return True

@@ -170,7 +170,9 @@ def test_fields_and_defaults_agree_with_the_native_classes():
     require_ros()
     packages = ("std", "geometry", "sensor", "diagnostic", "nav", "trajectory", "visualization")
     names = [n for n in type_names() if n.split("_msgs/")[0] in packages]
-    names += [f"{service}_{half}" for service in SERVICES for half in ("Request", "Response")]
+    # The wheels lack tf2_msgs.
+    services = [service for service in SERVICES if not service.startswith("tf2_msgs/")]
+    names += [f"{service}_{half}" for service in services for half in ("Request", "Response")]
     process = subprocess.run(
         [sys.executable, "-c", NATIVE], input=json.dumps(names), capture_output=True, text=True, cwd=ROOT, check=True
     )

@@ -1,0 +1,1 @@
+"""Import paths of `rclpy.impl` that programs use."""
