@@ -22,12 +22,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 Report = Callable[[str, float, str], None]
@@ -140,6 +139,7 @@ def _count(net: nn.Module) -> int:
 
 def _engines(net: Any, settings: Settings, names: tuple[str, ...] = ("onnx", "numpy", "torch")) -> dict[str, Any]:
     """A function without arguments per engine: one step, its memory carried on."""
+    import numpy as np
     import torch
 
     from mcsd_agent.export.onnx_step import export_backbone
@@ -188,6 +188,8 @@ def _width(net: Any) -> int:
 
 def _full_state(net: Any, settings: Settings) -> np.ndarray:
     """Zeros, but for a transformer that of a full window."""
+    import numpy as np
+
     state = np.zeros((1, net.layers, net.state_size), np.float32)
     if hasattr(net, "window"):
         state[..., -1] = settings.context
@@ -196,6 +198,8 @@ def _full_state(net: Any, settings: Settings) -> np.ndarray:
 
 def _floor(net: nn.Module) -> Callable[[], None]:
     """Every matrix of `net` times a vector, in the layout that NumPy is fastest with."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     products = []
     for weight in net.parameters():
@@ -242,6 +246,8 @@ def _count_at(name: str, width: int, layers: int) -> int:
 def _take_turns(
     contestants: dict[str, Callable[[], None]], settings: Settings, report: Report
 ) -> dict[str, dict[str, float]]:
+    import numpy as np
+
     times: dict[str, list[int]] = {name: [] for name in contestants}
     gc.collect()
     gc.disable()
