@@ -178,7 +178,7 @@ class VectorPassiveTMaze(VectorMemoryTask):
         return np.where(self._x == self.length, JUNCTION, CORRIDOR), rewards, infos
 
     def _row_state(self, row: int) -> dict[str, Any]:
-        return {"x": int(self._x[row]), "y": int(self._y[row]), "goal": int(self._goal[row])}
+        return {"length": self.length, "x": int(self._x[row]), "y": int(self._y[row]), "goal": int(self._goal[row])}
 
     def _set_row_state(self, row: int, state: dict[str, Any]) -> None:
         self._x[row], self._y[row], self._goal[row] = (state[k] for k in ("x", "y", "goal"))
