@@ -156,7 +156,8 @@ def _grads_of_summands(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of x and y, each in its dtype, and of the weight."""
     rows, inverse, weight = saved
-    dtype, other = torch.promote_types(*dtypes), min(dtypes, key=lambda d: d.itemsize)
+    dtype = torch.promote_types(*dtypes)
+    other = dtypes[0] if dtypes[0].itemsize <= dtypes[1].itemsize else dtypes[1]
     grad, narrow, grad_weight = torch.ops.mcsd_rows.norm_backward(
         grad_total, grad_normed, rows, inverse, weight, dtype, other
     )
