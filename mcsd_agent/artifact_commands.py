@@ -25,9 +25,7 @@ def add_artifact_commands(command: AddCommand) -> None:
     sub.add_argument("artifact", type=Path)
     sub.add_argument("--key", type=Path, metavar="PUBLIC.pem", required=True, help="file of the public key")
 
-    sub = command(
-        "keygen", _keygen, "Keys: NAME.pem to sign with, NAME.pub.pem for robots.", "keygen signing.pem"
-    )
+    sub = command("keygen", _keygen, "Keys: NAME.pem to sign with, NAME.pub.pem for robots.", "keygen signing.pem")
     sub.add_argument("key", type=Path, metavar="NAME.pem", help="file of the private key; it must not exist")
 
 
