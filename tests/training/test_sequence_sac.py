@@ -291,6 +291,33 @@ def test_burn_in_rows_are_read_and_not_learned_from():
     assert update(model, other)["critic_loss"] != first["critic_loss"]
 
 
+def test_the_value_of_what_follows_is_the_targets_q_with_the_entropy(monkeypatch):
+    model = collected(SequenceSAC("MlpPolicy", counters(), **QUICK, ent_coef=0.3), 40)
+    drawn, valued = [], []
+    density, target_q = model.policy.density, model.policy.target_q
+
+    def recording(kept, function):
+        def call(*arguments):
+            kept.append(function(*arguments))
+            return kept[-1]
+
+        return call
+
+    monkeypatch.setattr(model.policy, "density", recording(drawn, density))
+    monkeypatch.setattr(model.policy, "target_q", recording(valued, target_q))
+
+    def targets(rewards, terminated, final, values, gamma, n_steps):
+        (_, log_prob), (q,) = drawn[0], valued
+        torch.testing.assert_close(values, q - 0.3 * log_prob.detach())
+        seen.append(values)
+        return n_step_targets(rewards, terminated, final, values, gamma, n_steps)
+
+    seen = []
+    monkeypatch.setattr("mcsd_agent.training.soft_update.n_step_targets", targets)
+    update(model, model.replay_buffer.sample(4))
+    assert len(seen) == 1
+
+
 def test_the_temperature_falls_where_the_entropy_is_above_its_target_and_rises_below():
     def moved(target: float) -> float:
         model = collected(SequenceSAC("MlpPolicy", counters(), **QUICK, target_entropy=target, ent_coef="auto_0.3"), 40)
