@@ -12,7 +12,9 @@ both and write 5D. Divided by the bandwidth of a plain copy, measured beside it,
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +50,7 @@ class Products:
     @classmethod
     def of(cls, run: Pass) -> Products:
         """Those of `run`, which runs once."""
-        with _Recorder() as recorder:
+        with _in_one_piece(), _Recorder() as recorder:
             run()
         rnns = [m for m in run.model.modules() if isinstance(m, nn.RNNBase)]
         found = recorder.found
@@ -131,6 +133,21 @@ def _of_a_linear(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> 
     ]
 
 
+@contextmanager
+def _in_one_piece() -> Iterator[None]:
+    """The pieces of time that a CPU's scan goes through would make a floor of products within the cache."""
+    try:
+        from mcsd_agent.kernels import cpu_scan
+    except ImportError:  # no Numba, no pieces
+        yield
+        return
+    usual, cpu_scan.ROWS_OF_A_PIECE = cpu_scan.ROWS_OF_A_PIECE, sys.maxsize
+    try:
+        yield
+    finally:
+        cpu_scan.ROWS_OF_A_PIECE = usual
+
+
 class _Recorder(TorchDispatchMode):
     """Notes every matrix product that torch executes, those inside the operator of an MLP as if it had no chunks."""
 
@@ -142,7 +159,7 @@ class _Recorder(TorchDispatchMode):
         name = func.overloadpacket.__name__ if hasattr(func, "overloadpacket") else ""
         if name in ("mm", "bmm"):
             self._note(args[0], args[1])
-        elif name in ("addmm", "baddbmm"):
+        elif name in ("addmm", "addmm_", "baddbmm"):
             self._note(args[1], args[2])
         elif name == "_linear_pointwise":
             self._note(args[0], args[1].t())

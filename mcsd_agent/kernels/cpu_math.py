@@ -34,21 +34,29 @@ _LN_2_LOW = _F(-2.12194440e-4)
 
 
 @njit(inline="always", **COMPILE)
-def exp_negative(x):
-    """e^x for x ≤ 0; below -87 the smallest normal number takes its place."""
+def _split(x):
+    """For x ≤ 0: f in [-ln 2 / 2, ln 2 / 2] and 2^k with e^x = 2^k e^f; below -87 it is -87."""
     x = _F(-87.0) if x < _F(-87.0) else x
     whole = np.floor(x * _LOG2_E + _F(0.5))
-    f = (x - whole * _LN_2_HIGH) - whole * _LN_2_LOW  # e^f on [-ln 2 / 2, ln 2 / 2]: the Taylor series
-    p = _F(1.0 / 5040)
-    p = p * f + _F(1.0 / 720)
-    p = p * f + _F(1.0 / 120)
-    p = p * f + _F(1.0 / 24)
-    p = p * f + _F(1.0 / 6)
-    p = p * f + _F(0.5)
-    p = p * f + _F(1.0)
-    p = p * f + _F(1.0)
+    f = (x - whole * _LN_2_HIGH) - whole * _LN_2_LOW
     power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return p * power.view(_F)
+    return f, power.view(_F)
+
+
+# The polynomials have the least greatest relative error on their interval among those of their degree.
+
+
+@njit(inline="always", **COMPILE)
+def exp_negative(x):
+    """e^x for x ≤ 0; below -87 the smallest normal number takes its place."""
+    f, power = _split(x)
+    p = _F(0.00829764055)
+    p = p * f + _F(0.041915481346)
+    p = p * f + _F(0.166675754608)
+    p = p * f + _F(0.499988939715)
+    p = p * f + _F(0.99999969162)
+    p = p * f + _F(1.00000007174)
+    return p * power
 
 
 @njit(inline="always", **COMPILE)
@@ -65,24 +73,21 @@ def softplus(x):
     y = exp_negative(-abs(x))
     s = y / (_F(2.0) + y)
     q = s * s  # s ≤ 1/3
-    p = _F(1.0 / 13)
-    p = p * q + _F(1.0 / 11)
-    p = p * q + _F(1.0 / 9)
-    p = p * q + _F(1.0 / 7)
-    p = p * q + _F(1.0 / 5)
-    p = p * q + _F(1.0 / 3)
-    p = p * q + _F(1.0)
-    return (_F(0.0) if x < _F(0.0) else x) + _F(2.0) * s * p
+    p = _F(0.342260496304)
+    p = p * q + _F(0.395894616833)
+    p = p * q + _F(0.666760028465)
+    p = p * q + _F(1.99999967087)
+    return (_F(0.0) if x < _F(0.0) else x) + s * p
 
 
 @njit(inline="always", **COMPILE)
 def one_minus_exp_negative(x):
-    """1 - e^-x for x ≥ 0, without cancellation where x is small."""
-    p = _F(1.0 / 5040)  # the Taylor series, for x < 0.5
-    p = _F(1.0 / 720) - p * x
-    p = _F(1.0 / 120) - p * x
-    p = _F(1.0 / 24) - p * x
-    p = _F(1.0 / 6) - p * x
-    p = _F(0.5) - p * x
-    p = (_F(1.0) - p * x) * x
-    return p if x < _F(0.5) else _F(1.0) - exp_negative(-x)
+    """1 - e^-x for x ≥ 0, without cancellation where x is small: 1 - 2^k - 2^k (e^f - 1)."""
+    f, power = _split(-x)
+    p = _F(0.001388887233)
+    p = p * f + _F(0.00836908289)
+    p = p * f + _F(0.041667136593)
+    p = p * f + _F(0.166665060912)
+    p = p * f + _F(0.499999981225)
+    p = p * f + _F(1.000000010641)
+    return (_F(1.0) - power) - power * (p * f)

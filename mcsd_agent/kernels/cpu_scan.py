@@ -1,8 +1,10 @@
-"""A whole MCSD backbone over short sequences on a CPU, with its gradient: what a reinforcement learner's update does.
+"""A whole MCSD backbone over sequences on a CPU, with its gradient: what a learner's update does.
 
-A minibatch of a few sequences is so little arithmetic that calls cost more: one node of autograd for the
-whole stack instead of one for each of its fifty operations. Products, sections and norms are those that
-`MCSDBackbone.scan` uses, and so are the results, up to rounding.
+One node of autograd for the whole stack instead of one for each of its fifty operations, since calls cost more
+than the arithmetic of a minibatch of a few short sequences. And all layers of one piece of time before the next
+piece: what a product writes is still in the cache when the loop after it reads it, and what only the gradient
+passes through is as large as a piece. Products, sections and norms are those that `MCSDBackbone.scan` uses, and
+so are the results, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ import torch
 from torch import Tensor
 
 from mcsd_agent.kernels import cpu_rows, cpu_sections
-from mcsd_agent.kernels.linear import grad_of_input, grad_of_weight, product
+from mcsd_agent.kernels.linear import add_grad_of_weight, grad_of_input, product
 from mcsd_agent.kernels.operators import refuse_second_derivatives
 
 if TYPE_CHECKING:
     from mcsd_agent.backbone import MCSDBackbone
 
 _EPSILON = np.float32(1e-6)
+#: Tokens in a piece of time, all sequences together: so many rows of all projections are about a second-level cache.
+ROWS_OF_A_PIECE = 512
+#: Less time than this is not worth the calls.
+_SHORTEST_PIECE = 8
 _Fields = TypeVar("_Fields", "_Layer", "_Kept")
 
 
@@ -67,6 +73,23 @@ class _Kept(NamedTuple):
     hidden: Tensor
 
 
+class _Net(NamedTuple):
+    """The stack: `norms` are those before each layer and the last one."""
+
+    layers: list[_Layer]
+    rates: list[_Rates]
+    channel: Any
+    norms: list[Tensor]
+
+
+class _Sums(NamedTuple):
+    """Gradients of the parameters, to be added to: rates are (of -log γ, of the scale) per complex feature."""
+
+    layers: list[_Layer]
+    rates: list[tuple[np.ndarray, np.ndarray]]
+    last: Tensor
+
+
 def scan(net: MCSDBackbone, xs: Tensor, state: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
     """As `MCSDBackbone.scan`, for float32 and the preset `extended` without convolution."""
     *norms, last = (cast(Tensor, n.weight) for n in net.norms)
@@ -101,109 +124,141 @@ class _Scan(torch.autograd.Function):
         last: Tensor,
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        batch, time, width = xs.shape
-        rows, chunks = batch * time, (time + cpu_sections.CHUNK - 1) // cpu_sections.CHUNK
-        channel = cpu_sections.channel_argument(channel_width)
+        batch, time, _ = xs.shape
         begins = np.zeros((batch, time), np.bool_) if starts is None else starts.contiguous().numpy()
         layers = _cut(_Layer, [p.detach() for p in parameters])
-        before = state.detach().transpose(0, 1).contiguous()
-        after = torch.empty_like(before)
-        stream = xs.detach().reshape(rows, width).contiguous()
-        normed, inverse = torch.empty_like(stream), xs.new_empty(rows)
-        cpu_rows.norm_forward(stream.numpy(), layers[0].norm.numpy(), _EPSILON, normed.numpy(), inverse.numpy())
-        kept: list[Tensor] = []
-        rates = [_rates(layer, slope, channel_width) for layer, slope in zip(layers, slopes, strict=True)]
-        following = [*(layer.norm for layer in layers[1:]), last.detach()]
-        for i, layer in enumerate(layers):
-            projected = product(normed, layer.project.t())
-            gated, saved = xs.new_empty(rows, 2 * width), xs.new_empty(batch, chunks, 2 * width)
-            first = projected.numpy().reshape(batch, time, -1), begins, before[i].numpy()
-            weight = layer.cell_norm.numpy()
-            out = weight, channel, gated.numpy().reshape(batch, time, -1), after[i].numpy(), saved.numpy()
-            cpu_sections.selective_forward(*first, rates[i].slope, layer.rate_bias.numpy(), *out)
-            cpu_sections.rotating_forward(*first, rates[i].cos, rates[i].sin, rates[i].scale, *out)
-            kept += stream, inverse, normed, saved, projected, gated
-            stream, normed, inverse = _add(stream, product(gated, layer.output), layer.mlp_norm)
-            h = product(normed, layer.inward)
-            hidden = h.new_empty(rows, h.shape[1] // 2)
-            cpu_rows.gated_forward(h.numpy(), hidden.numpy())
-            kept += stream, inverse, normed, h, hidden
-            stream, normed, inverse = _add(stream, product(hidden, layer.outward), following[i])
+        net = _Net(
+            layers,
+            [_rates(layer, slope, channel_width) for layer, slope in zip(layers, slopes, strict=True)],
+            cpu_sections.channel_argument(channel_width),
+            [*(layer.norm for layer in layers), last.detach()],
+        )
+        states, ys, kept = state.detach().transpose(0, 1).contiguous(), torch.empty_like(xs), []
+        pieces = _pieces(batch, time)
+        for piece in pieces:
+            rows = xs.detach()[:, piece].reshape(-1, xs.shape[2])  # a copy, unless the piece is all of a batch
+            normed, states, of_piece = _piece_forward(net, rows, states, np.ascontiguousarray(begins[:, piece]))
+            ys[:, piece] = normed.view(batch, -1, xs.shape[2])
+            kept += of_piece
         # Saved so, they are freed with the graph, and autograd refuses where one has been changed since.
-        ctx.save_for_backward(last, stream, inverse, *parameters, *kept)
-        ctx.rates, ctx.begins, ctx.channel, ctx.shape = rates, begins, channel, xs.shape
-        return normed.view(xs.shape), after.transpose(0, 1)
+        ctx.save_for_backward(last, *parameters, *kept)
+        ctx.net, ctx.begins, ctx.pieces, ctx.shape = net._replace(layers=[], norms=[]), begins, pieces, xs.shape
+        return ys, states.transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_final: Tensor) -> tuple[Any, ...]:
         refuse_second_derivatives()
-        last, stream, inverse, *rest = (t.detach() for t in ctx.saved_tensors)
-        count = len(_Layer._fields) * len(ctx.rates)
-        layers, kept = _cut(_Layer, rest[:count]), _cut(_Kept, rest[count:])
-        finals = grad_final.transpose(0, 1).contiguous()
-        grad_state = torch.empty_like(finals)
-        grad_stream, of_last = torch.empty_like(stream), torch.zeros_like(last)
-        normed = grad.reshape(-1, ctx.shape[-1]).contiguous()
-        cpu_rows.norm_backward(
-            normed.numpy(), stream.numpy(), inverse.numpy(), last.numpy(), grad_stream.numpy(), of_last.numpy()
+        last, *rest = (t.detach() for t in ctx.saved_tensors)
+        depth, width = len(ctx.net.rates), ctx.shape[2]
+        count = len(_Layer._fields) * depth
+        layers, kept = _cut(_Layer, rest[:count]), rest[count:]
+        net = ctx.net._replace(layers=layers, norms=[*(layer.norm for layer in layers), last])
+        sums = _Sums(
+            [_Layer(*map(torch.zeros_like, layer)) for layer in layers],
+            [(np.zeros_like(r.decay), np.zeros_like(r.scale)) for r in net.rates],
+            torch.zeros_like(last),
         )
-        grads: list[Tensor] = []
-        for i in range(len(layers) - 1, -1, -1):
-            arrays = ctx.rates[i], ctx.begins, ctx.channel, finals[i], grad_state[i]
-            grad_stream, of_layer = _layer_backward(layers[i], kept[i], grad_stream, *arrays)
-            grads[:0] = of_layer
+        grad_states, grad_xs = grad_final.transpose(0, 1).contiguous(), grad.new_empty(ctx.shape)
+        of_a_piece = len(kept) // len(ctx.pieces)
+        for number in range(len(ctx.pieces) - 1, -1, -1):
+            piece = ctx.pieces[number]
+            rows = grad[:, piece].reshape(-1, width).contiguous()
+            begins = np.ascontiguousarray(ctx.begins[:, piece])
+            of_piece = kept[number * of_a_piece : (number + 1) * of_a_piece]
+            rows, grad_states = _piece_backward(net, of_piece, rows, grad_states, begins, sums)
+            grad_xs[:, piece] = rows.view(ctx.shape[0], -1, width)
+        for layer, rates, (of_rate, of_scale) in zip(sums.layers, net.rates, sums.rates, strict=True):
+            # rate = e^l, scale = sqrt(1 - e^(-2 rate)): both follow the logarithm l that is learnt
+            log_rate = (of_rate + of_scale * np.exp(-2 * rates.decay) / rates.scale) * rates.decay
+            layer.log_decay_rate.copy_(torch.from_numpy(log_rate).view(layer.angle.shape))
         wants_xs, wants_state, *_ = ctx.needs_input_grad
-        of_inputs = (
-            grad_stream.view(ctx.shape) if wants_xs else None,
-            grad_state.transpose(0, 1) if wants_state else None,
-        )
-        return *of_inputs, None, None, None, of_last, *grads
+        of_inputs = grad_xs if wants_xs else None, grad_states.transpose(0, 1) if wants_state else None
+        return *of_inputs, None, None, None, sums.last, *(p for layer in sums.layers for p in layer)
+
+
+def _pieces(batch: int, time: int) -> list[slice]:
+    steps = max(_SHORTEST_PIECE, ROWS_OF_A_PIECE // batch)
+    return [slice(begin, min(begin + steps, time)) for begin in range(0, time, steps)]
+
+
+def _piece_forward(net: _Net, rows: Tensor, states: Tensor, begins: np.ndarray) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """All layers over one piece of time: the normed output, the states after it, and what its gradient needs."""
+    (batch, time), width = begins.shape, rows.shape[1]
+    after, chunks = torch.empty_like(states), -(-time // cpu_sections.CHUNK)
+    stream, normed, inverse = rows, torch.empty_like(rows), rows.new_empty(rows.shape[0])
+    cpu_rows.norm_forward(stream.numpy(), net.norms[0].numpy(), _EPSILON, normed.numpy(), inverse.numpy())
+    kept: list[Tensor] = []
+    for i, (layer, rates) in enumerate(zip(net.layers, net.rates, strict=True)):
+        projected = product(normed, layer.project.t())
+        gated, saved = rows.new_empty(rows.shape[0], 2 * width), rows.new_empty(batch, chunks, 2 * width)
+        first = projected.numpy().reshape(batch, time, -1), begins, states[i].numpy()
+        weight = layer.cell_norm.numpy()
+        out = weight, net.channel, gated.numpy().reshape(batch, time, -1), after[i].numpy(), saved.numpy()
+        cpu_sections.selective_forward(*first, rates.slope, layer.rate_bias.numpy(), *out)
+        cpu_sections.rotating_forward(*first, rates.cos, rates.sin, rates.scale, *out)
+        kept += stream, inverse, normed, saved, projected, gated
+        stream, normed, inverse = _add(stream, product(gated, layer.output), layer.mlp_norm)
+        h = product(normed, layer.inward)
+        hidden = h.new_empty(rows.shape[0], h.shape[1] // 2)
+        cpu_rows.gated_forward(h.numpy(), hidden.numpy())
+        kept += stream, inverse, normed, h, hidden
+        stream, normed, inverse = _add(stream, product(hidden, layer.outward), net.norms[i + 1])
+    return normed, after, [*kept, stream, inverse]
+
+
+def _piece_backward(
+    net: _Net, kept: list[Tensor], grad: Tensor, grad_states: Tensor, begins: np.ndarray, sums: _Sums
+) -> tuple[Tensor, Tensor]:
+    """From the gradients of a piece's output and last states to those of its input and first; adds to `sums`."""
+    *of_layers, stream, inverse = kept
+    before, rows = torch.empty_like(grad_states), torch.empty_like(grad)
+    arrays = (t.numpy() for t in (grad, stream, inverse, net.norms[-1], rows, sums.last))
+    cpu_rows.norm_backward(*arrays)
+    layers = list(zip(net.layers, _cut(_Kept, of_layers), net.rates, sums.layers, sums.rates, strict=True))
+    for i in range(len(layers) - 1, -1, -1):
+        rows = _layer_backward(*layers[i], rows, begins, net.channel, grad_states[i], before[i])
+    return rows, before
 
 
 def _layer_backward(
     layer: _Layer,
     kept: _Kept,
-    grad_stream: Tensor,
     rates: _Rates,
+    sums: _Layer,
+    of_rates: tuple[np.ndarray, np.ndarray],
+    grad_stream: Tensor,
     begins: np.ndarray,
     channel: Any,
     grad_final: Tensor,
     grad_state: Tensor,
-) -> tuple[Tensor, _Layer]:
-    """From the gradient of a layer's output to those of its input and its parameters; fills `grad_state`."""
+) -> Tensor:
+    """From the gradient of a layer's output to that of its input; adds to the sums and fills `grad_state`."""
     grad_hidden = grad_of_input(grad_stream, layer.outward)
-    outward = grad_of_weight(grad_stream, kept.hidden)
+    add_grad_of_weight(sums.outward, grad_stream, kept.hidden)
     grad_h = torch.empty_like(kept.h)
     cpu_rows.gated_backward(grad_hidden.numpy(), kept.h.numpy(), grad_h.numpy())
-    inward = grad_of_weight(grad_h, kept.mlp_normed)
+    add_grad_of_weight(sums.inward, grad_h, kept.mlp_normed)
     grad_normed = grad_of_input(grad_h, layer.inward)
-    grad_stream, mlp_norm = _add_backward(grad_stream, grad_normed, kept.mlp_stream, kept.mlp_inverse, layer.mlp_norm)
+    grad_stream = _add_backward(
+        grad_stream, grad_normed, kept.mlp_stream, kept.mlp_inverse, layer.mlp_norm, sums.mlp_norm
+    )
 
     grad_gated = grad_of_input(grad_stream, layer.output)
-    output = grad_of_weight(grad_stream, kept.gated)
+    add_grad_of_weight(sums.output, grad_stream, kept.gated)
     grad_projected = torch.empty_like(kept.projected)
-    rate_bias, angle, cell_norm = (torch.zeros_like(p) for p in (layer.rate_bias, layer.angle, layer.cell_norm))
-    of_rate, of_scale = np.zeros_like(rates.decay), np.zeros_like(rates.scale)
     shape = *begins.shape, -1
     first = grad_gated.numpy().reshape(shape), grad_final.numpy(), kept.projected.numpy().reshape(shape), begins
     saved = layer.cell_norm.numpy(), channel, kept.chunks.numpy()
     out = grad_projected.numpy().reshape(shape), grad_state.numpy()
+    of_norm, (of_rate, of_scale) = sums.cell_norm.numpy(), of_rates
     cpu_sections.selective_backward(
-        *first, rates.slope, layer.rate_bias.numpy(), *saved, *out, rate_bias.numpy(), cell_norm.numpy()
+        *first, rates.slope, layer.rate_bias.numpy(), *saved, *out, sums.rate_bias.numpy(), of_norm
     )
-    of_rates = of_rate, angle.view(-1).numpy(), of_scale
-    cpu_sections.rotating_backward(
-        *first, rates.cos, rates.sin, rates.scale, *saved, *out, *of_rates, cell_norm.numpy()
-    )
-    # rate = e^l, scale = sqrt(1 - e^(-2 rate)): both follow the logarithm l that is learnt
-    log_rate = (of_rate + of_scale * np.exp(-2 * rates.decay) / rates.scale) * rates.decay
-    project = grad_of_weight(kept.normed, grad_projected)
+    of_decay = of_rate, sums.angle.view(-1).numpy(), of_scale
+    cpu_sections.rotating_backward(*first, rates.cos, rates.sin, rates.scale, *saved, *out, *of_decay, of_norm)
+    add_grad_of_weight(sums.project.t(), grad_projected, kept.normed)
     grad_normed = grad_of_input(grad_projected, layer.project.t())
-    grad_stream, norm = _add_backward(grad_stream, grad_normed, kept.stream, kept.inverse, layer.norm)
-    log_decay_rate = torch.from_numpy(log_rate).view(layer.angle.shape)
-    return grad_stream, _Layer(
-        norm, project, rate_bias, log_decay_rate, angle, cell_norm, output, mlp_norm, inward, outward
-    )
+    return _add_backward(grad_stream, grad_normed, kept.stream, kept.inverse, layer.norm, sums.norm)
 
 
 def _cut(kind: type[_Fields], tensors: Sequence[Tensor]) -> list[_Fields]:
@@ -228,10 +283,10 @@ def _add(stream: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _add_backward(
-    grad_stream: Tensor, grad_normed: Tensor, total: Tensor, inverse: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients of the sum and of the norm's weight."""
-    grad, grad_weight = torch.empty_like(grad_stream), torch.zeros_like(weight)
+    grad_stream: Tensor, grad_normed: Tensor, total: Tensor, inverse: Tensor, weight: Tensor, grad_weight: Tensor
+) -> Tensor:
+    """The gradient of the sum; adds to that of the norm's weight."""
+    grad = torch.empty_like(grad_stream)
     tensors = grad_stream, grad_normed, total, inverse, weight, grad, grad_weight
     cpu_rows.add_norm_backward(*(t.numpy() for t in tensors))
-    return grad, grad_weight
+    return grad
