@@ -268,10 +268,12 @@ def _cut(kind: type[_Fields], tensors: Sequence[Tensor]) -> list[_Fields]:
 
 
 def _rates(layer: _Layer, log_slope: Tensor, channel_width: int) -> _Rates:
-    slope = np.repeat(np.exp(log_slope.numpy()) / np.float32(math.log(2)), channel_width)
-    rate = np.exp(layer.log_decay_rate.numpy().ravel())
-    gamma, angle = np.exp(-rate), layer.angle.numpy().ravel()
-    return _Rates(slope, rate, gamma * np.cos(angle), gamma * np.sin(angle), np.sqrt(-np.expm1(-2 * rate)))
+    """By torch, as `MCSDCell.constants` does: a difference in the last place grows with the length of the memory."""
+    slope = log_slope.exp().repeat_interleave(channel_width) / math.log(2)
+    rate, angle = layer.log_decay_rate.exp().flatten(), layer.angle.flatten()
+    gamma = torch.exp(-rate)
+    scale = torch.sqrt(-torch.expm1(-2 * rate))
+    return _Rates(*(t.numpy() for t in (slope, rate, gamma * angle.cos(), gamma * angle.sin(), scale)))
 
 
 def _add(stream: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
