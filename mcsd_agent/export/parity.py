@@ -14,10 +14,14 @@ from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE
 from mcsd_agent.runtime.package import Package
 from mcsd_agent.runtime.stream import ENGINES
 
+#: Robots of the streams with a batch, and how many times fewer ticks they are compared for.
+_ROBOTS, _SHARE_OF_SEVERAL = 3, 10
+
 
 @dataclasses.dataclass(frozen=True)
 class ParityReport:
-    """How far the engines are from torch over `observations` random ticks with resets in between.
+    """How far the engines are from torch over `observations` random ticks with resets in between, and for three robots
+    at once over a tenth of them.
 
     Deviations are relative to the larger of 1 and torch's value (for states, the largest of the layer); of all
     engines, the largest and the mean. The policy in torch has the artifact's weights: what rounding them changed
@@ -60,7 +64,29 @@ def measure_parity(
             found = dict(zip(outputs, engines[engine].run({**arrays, STATE: states[engine]}), strict=True))
             states[engine] = found[NEXT_STATE]
             engine_errors.add(found, expected)
+    _add_several_robots(policy, package, max(1, observations // _SHARE_OF_SEVERAL), seed + 1, engine_errors)
     return ParityReport(observations, **engine_errors.summary(""), **rounding_errors.summary("rounding_"))
+
+
+def _add_several_robots(policy: Policy, package: Package, ticks: int, seed: int, errors: _Errors) -> None:
+    """The same for streams with a batch, whose robots start their episodes at different ticks."""
+    engines = [make(package, _ROBOTS) for name, make in ENGINES.items() if name != "torch"]
+    outputs = [port.name for port in package.model.outputs]
+    states = [np.zeros((_ROBOTS, *package.spec.state_shape), np.float32) for _ in engines]
+    state = torch.zeros(_ROBOTS, *package.spec.state_shape)
+    robots = [episodes(package.spec, ticks, seed + i) for i in range(_ROBOTS)]
+    for rows in zip(*robots, strict=True):
+        starts = np.array([begins for begins, _ in rows])
+        arrays = {name: np.concatenate([row[name] for _, row in rows]) for name in rows[0][1]}
+        state = state.masked_fill(torch.from_numpy(starts)[:, None, None], 0.0)
+        with torch.no_grad():
+            action, state = policy.act({name: torch.from_numpy(a) for name, a in arrays.items()}, state)
+        expected = {ACTION: action.numpy(), NEXT_STATE: state.numpy()}
+        for i, engine in enumerate(engines):
+            states[i][starts] = 0.0
+            found = dict(zip(outputs, engine.run({**arrays, STATE: states[i]}), strict=True))
+            states[i] = found[NEXT_STATE].copy()
+            errors.add(found, expected)
 
 
 class _Errors:
