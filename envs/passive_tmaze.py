@@ -46,9 +46,7 @@ class PassiveTMaze(gymnasium.Env[Any, Any]):
 
     def __init__(self, length: int = 50, shortest: int | None = None, render_mode: str | None = None) -> None:
         self.length = self._longest = checked_length(length)
-        self._shortest = shortest
-        if shortest is not None and not 1 <= shortest <= length:
-            raise ValueError(f"shortest={shortest} must be from 1 step to length={length}")
+        self._shortest = checked_shortest(shortest, length)
         self.render_mode = render_mode
         self.observation_space = spaces.Discrete(4)
         self.action_space = spaces.Discrete(4)
@@ -60,8 +58,7 @@ class PassiveTMaze(gymnasium.Env[Any, Any]):
         self._x = self._y = self._tick = 0
         self._goal = draw_goal(self.np_random)
         if self._shortest is not None:
-            low, high = math.log(self._shortest), math.log(self._longest + 1)
-            self.length = min(int(math.exp(self.np_random.uniform(low, high))), self._longest)
+            self.length = draw_length(self.np_random, self._shortest, self._longest)
         return (GOAL_UP if self._goal > 0 else GOAL_DOWN), {}
 
     def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
@@ -108,6 +105,18 @@ def checked_length(length: int) -> int:
     if length < 1:
         raise ValueError(f"length={length} must be at least 1 step")
     return length
+
+
+def checked_shortest(shortest: int | None, length: int) -> int | None:
+    """`shortest`, from 1 to `length` or None; ValueError otherwise."""
+    if shortest is not None and not 1 <= shortest <= length:
+        raise ValueError(f"shortest={shortest} must be from 1 step to length={length}")
+    return shortest
+
+
+def draw_length(random: np.random.Generator, shortest: int, longest: int) -> int:
+    """Steps of a corridor; their logarithm is uniform."""
+    return min(int(math.exp(random.uniform(math.log(shortest), math.log(longest + 1)))), longest)
 
 
 def draw_goal(random: np.random.Generator) -> int:

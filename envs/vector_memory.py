@@ -18,11 +18,26 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.card_games import NOTHING_DUE, SUITS, make_game
-from envs.passive_tmaze import CORRIDOR, DOWN, GOAL_DOWN, GOAL_UP, JUNCTION, LEFT, RIGHT, UP, checked_length, draw_goal
+from envs.passive_tmaze import (
+    CORRIDOR,
+    DOWN,
+    GOAL_DOWN,
+    GOAL_UP,
+    JUNCTION,
+    LEFT,
+    RIGHT,
+    UP,
+    checked_length,
+    checked_shortest,
+    draw_goal,
+    draw_length,
+)
 
 
 class VectorMemoryTask(VectorEnv[Any, Any, Any]):
-    """Many episodes of one fixed length."""
+    """Many episodes of one length, or each of its own: `_ticks` is a number or one per row."""
+
+    _ticks: int | np.ndarray
 
     metadata = {"render_modes": [], "render_fps": 10, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
@@ -154,13 +169,17 @@ class VectorCardGame(VectorMemoryTask):
 class VectorPassiveTMaze(VectorMemoryTask):
     """Many mazes of `envs.passive_tmaze`."""
 
-    def __init__(self, num_envs: int, length: int = 50) -> None:
-        self.length = checked_length(length)
+    def __init__(self, num_envs: int, length: int = 50, shortest: int | None = None) -> None:
+        self._longest, self._shortest = checked_length(length), checked_shortest(shortest, length)
         super().__init__(num_envs, length + 1, spaces.Discrete(4), spaces.Discrete(4))
+        self.length = np.full(num_envs, length)
         self._x, self._y, self._goal = (np.zeros(num_envs, np.int64) for _ in range(3))
 
     def _draw(self, row: int, random: np.random.Generator) -> None:
         self._goal[row] = draw_goal(random)
+        if self._shortest is not None:
+            self.length[row] = draw_length(random, self._shortest, self._longest)
+            self._ticks = self.length + 1
 
     def _first(self, rows: np.ndarray) -> np.ndarray:
         self._x[rows] = self._y[rows] = 0
@@ -173,12 +192,15 @@ class VectorPassiveTMaze(VectorMemoryTask):
         self._y += at_junction * ((actions == UP).astype(np.int64) - (actions == DOWN))
         right = done & (self._y == self._goal)
         rewards = right.astype(np.float64)
-        rewards[~done & (self._x < self._tick)] = -1.0 / self.length
+        behind = ~done & (self._x < self._tick)
+        rewards[behind] = -1.0 / self.length[behind]
         infos = {"is_success": right, "_is_success": done} if done.any() else {}
         return np.where(self._x == self.length, JUNCTION, CORRIDOR), rewards, infos
 
     def _row_state(self, row: int) -> dict[str, Any]:
-        return {"length": self.length, "x": int(self._x[row]), "y": int(self._y[row]), "goal": int(self._goal[row])}
+        places = {"length": self.length, "x": self._x, "y": self._y, "goal": self._goal}
+        return {name: int(values[row]) for name, values in places.items()}
 
     def _set_row_state(self, row: int, state: dict[str, Any]) -> None:
-        self._x[row], self._y[row], self._goal[row] = (state[k] for k in ("x", "y", "goal"))
+        self.length[row], self._x[row], self._y[row], self._goal[row] = (state[k] for k in ("length", "x", "y", "goal"))
+        self._ticks = self.length + 1

@@ -11,8 +11,12 @@ import envs  # noqa: F401  (registers the ids)
 IDS = ("mcsd/RepeatPreviousEasy-v0", "mcsd/RepeatFirstEasy-v0", "mcsd/AutoencodeEasy-v0", "mcsd/PassiveTMaze50-v0")
 
 
-def make_vec(env_id, n):
-    return gymnasium.make_vec(env_id, n, vectorization_mode="vector_entry_point")
+#: The same and mazes whose corridors differ from episode to episode.
+KINDS = [(env_id, {}) for env_id in IDS] + [("mcsd/PassiveTMaze50-v0", {"shortest": 1})]
+
+
+def make_vec(env_id, n, **kwargs):
+    return gymnasium.make_vec(env_id, n, vectorization_mode="vector_entry_point", **kwargs)
 
 
 def mostly_right(env_id, random, n):
@@ -21,10 +25,11 @@ def mostly_right(env_id, random, n):
     return np.where(random.random(n) < 0.999, 0, actions) if "TMaze" in env_id else actions
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_each_row_is_the_single_environment_with_that_seed_over_several_episodes(env_id):
+@pytest.mark.parametrize(("env_id", "kwargs"), KINDS)
+def test_each_row_is_the_single_environment_with_that_seed_over_several_episodes(env_id, kwargs):
     n, random = 3, np.random.default_rng(0)
-    batch, singles = make_vec(env_id, n), [gymnasium.make(env_id, disable_env_checker=True) for _ in range(n)]
+    batch = make_vec(env_id, n, **kwargs)
+    singles = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(n)]
     seen, _ = batch.reset(seed=5)
     np.testing.assert_array_equal(seen, [e.reset(seed=5 + i)[0] for i, e in enumerate(singles)])
     ended = 0
@@ -66,18 +71,18 @@ def test_what_one_step_returned_is_not_changed_by_the_next():
     np.testing.assert_array_equal(seen, copies)
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_states_are_those_of_the_single_environments(env_id):
-    batch = make_vec(env_id, 2)
+@pytest.mark.parametrize(("env_id", "kwargs"), KINDS)
+def test_states_are_those_of_the_single_environments(env_id, kwargs):
+    batch = make_vec(env_id, 2, **kwargs)
     batch.reset(seed=3)
     for _ in range(7):
         batch.step(np.array([0, 1]))
     first, second = json.loads(json.dumps(batch.get_states()))
-    single = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    single = gymnasium.make(env_id, disable_env_checker=True, **kwargs).unwrapped
     single.reset(seed=0)
     single.set_state(second)
     assert single.get_state() == second
-    other = make_vec(env_id, 2)
+    other = make_vec(env_id, 2, **kwargs)
     other.set_states([second], rows=[0])
     other.set_states([first], rows=[1])
     for _ in range(220):
