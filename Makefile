@@ -21,8 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/setup
 demo: $(INSTALLED)
 	$(BIN)/mcsd-agent demo
 
+# Files beside each other on all cores; those that time real processes are alone.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --ignore tests/ros
+	$(BIN)/python -m pytest -q tests/ros
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow

@@ -11,6 +11,7 @@ mcsd/Autoencode{Easy,Medium,Hard}-v0
 mcsd/PassiveTMaze-v0             one bit kept along a corridor of 50 steps, or `length`
 mcsd/PassiveTMaze50-v0
 mcsd/PassiveTMaze500-v0
+mcsd/Ros-v0                      a robot on ROS, in real time: `ros_bridge.ros_env`, imported when it is made
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ import numpy as np
 from envs.positions import POSITIONS
 from envs.wrappers import HideVelocity
 
-__all__ = ["Expert", "make_expert"]
+__all__ = ["Expert", "ExpertFailed", "make_expert"]
+
+
+class ExpertFailed(RuntimeError):
+    """An expert knows no action: the episode cannot be learnt from."""
 
 
 class Expert(Protocol):
@@ -41,8 +46,14 @@ def make_expert(env_id_or_spec: str | Any) -> Expert:
         ValueError: there is no expert for it.
     """
     env_id = getattr(env_id_or_spec, "id", env_id_or_spec)
+    if env_id.startswith(_MEMORY):
+        from envs.memory_expert import MemoryExpert
+
+        return MemoryExpert()
     if env_id not in _WITH_EXPERT:
-        raise ValueError(f"there is no expert for {env_id!r}; there is one for {' and '.join(_WITH_EXPERT)}")
+        raise ValueError(
+            f"there is no expert for {env_id!r}; there is one for {', '.join(_WITH_EXPERT)} and {_MEMORY}…"
+        )
     # imported here, so that registering environments does not load the simulator
     from envs.nav_expert import NavExpert
 
@@ -50,6 +61,8 @@ def make_expert(env_id_or_spec: str | Any) -> Expert:
 
 
 _WITH_EXPERT = ("mcsd/Nav-v0", "mcsd/NavMemory-v0")
+#: Of MiniGrid; all sizes have one expert.
+_MEMORY = "MiniGrid-Memory"
 
 # No max_episode_steps: each instruction brings its own time limit, which the environment keeps.
 gymnasium.register("mcsd/Nav-v0", "envs.nav:NavEnv")
@@ -95,3 +108,6 @@ for _name, _length in (("PassiveTMaze", 50), ("PassiveTMaze50", 50), ("PassiveTM
         vector_entry_point="envs.vector_memory:VectorPassiveTMaze",
         kwargs={"length": _length},
     )
+
+# By name only: environments know nothing of ROS. Two steps in the real world never come out the same.
+gymnasium.register("mcsd/Ros-v0", "ros_bridge.ros_env:RosEnv", nondeterministic=True)

@@ -16,7 +16,10 @@ from gymnasium import spaces
 
 from envs import nav_referee
 from envs.nav_config import STEP_LIMITS, NavConfig
-from envs.nav_language import Goal, Task, corpus, describe, generate, object_goal, object_name, parse
+from envs.nav_corrections import WORDS as CORRECTING_WORDS
+from envs.nav_corrections import correct, negate, understand
+from envs.nav_language import Goal, Task, corpus, describe, object_goal, object_name
+from envs.nav_phrasings import HELD_OUT_LABELS, say
 from envs.nav_referee import Progress, Situation
 from envs.nav_world import (
     CLASSES,
@@ -34,6 +37,8 @@ from envs.nav_world import (
 MIN_OBJECTS, MAX_OBJECTS = 3, 6
 # an interruption comes this many ticks after the instruction that it replaces
 _INTERRUPT_AFTER = (5, 80)
+# and a correction this many
+_CORRECT_AFTER = (5, 40)
 
 # reward: see NavEnv
 _PROGRESS_SCALE = 0.3
@@ -60,10 +65,10 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             stop:  -(speed in m/s + |turn rate| in rad/s)
         + 1 for every completed goal, - 0.002, and - 1 for a wrong object where that ends the episode.
     `terminated` when the last instruction is completed or a wrong object ends the episode; `truncated`
-    when an instruction has taken 200 ticks (one part) or 300 (two parts).
+    when an instruction has taken 200 ticks (one part), 300 (two parts) or 400 (three).
 
     `reset(options=...)` takes `instruction` (text; its objects will be present), `n_objects` (3 to 6) and
-    `parts` (1 or 2, for drawn instructions of this episode).
+    `parts` (1 to 3, for drawn instructions of this episode).
 
     Example:
         >>> env = NavEnv(parts=(1, 0))
@@ -72,14 +77,16 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         ('Face the blue box!', 1, (31,))
     """
 
-    #: Every word and mark that an instruction may hold, for whoever builds a vocabulary.
-    instruction_words = (*corpus(), ",")
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / TICK_S)}  # noqa: RUF012 (gymnasium's name)
 
     def __init__(self, *, render_mode: str | None = None, **config: Any) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode={render_mode!r}: give 'rgb_array' or None")
         self.config = NavConfig(**config)
+        #: Every word and mark that a trained wording may hold, for whoever builds a vocabulary.
+        self.instruction_words = (*corpus(), ",")
+        if self.config.correction_probability or self.config.negation_probability:
+            self.instruction_words += CORRECTING_WORDS
         self.render_mode = render_mode
         self._text_space = spaces.Text(_MAX_TEXT, min_length=0, charset=_CHARACTERS)
         self.observation_space = spaces.Dict(
@@ -100,6 +107,7 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._tick: int
         self._deadline: int  # tick at which the current instruction is given up
         self._interrupt_at: int  # tick at which it is replaced, -1 for never
+        self._correct_at: int  # tick at which it is corrected, -1 for never
         self._completed: int  # instructions
         self._last_label: int  # object that the current instruction ends at
         self._parts_now: int | None  # parts of drawn instructions in this episode
@@ -118,11 +126,16 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         super().reset(seed=seed)
         options = _checked_options(options or {}, self.config)
         text: str | None = options.get("instruction")
-        task = None if text is None else parse(text)
+        task = None if text is None else understand(text)
         named = () if task is None else tuple(dict.fromkeys(g.label for g in task.goals if g.verb != "stop"))
         rng = self.np_random
         count = options.get("n_objects") or int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
         others = [k for k in rng.permutation(CLASSES).tolist() if k not in named]
+        if task is None and self.config.named != "all":
+            # enough to name: what replaces an instruction names another one
+            wanted = max(self.config.most_parts, options.get("parts", 0)) + self.config.goes_on
+            first = [k for k in others if self._may_name(k)][:wanted]
+            others = first + [k for k in others if k not in first]
         labels = (*named, *others)[:count]
         self.world.place(sample_layout(rng, labels))
         self._objects = {placed.label: (placed.x, placed.y) for placed in self.world.layout.objects}
@@ -160,6 +173,8 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 self._speak_drawn(may_interrupt=True)
         elif self._tick == self._interrupt_at and not progress.over:
             self._speak_drawn(may_interrupt=False)
+        elif self._tick == self._correct_at and not progress.over:
+            self._speak_correction()
         self._potential = _potential(self._progress.goal, now)
         terminated = self._progress.over
         truncated = not terminated and self._tick >= self._deadline
@@ -182,12 +197,12 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         Raises:
             ValueError: `text` is not in the grammar, or names an object that is not in this arena.
         """
-        task = parse(text)
+        task = understand(text, self._progress.task)
         for goal in task.goals:
             if goal.verb != "stop" and goal.label not in self._objects:
                 present = ", ".join(object_name(label) for label in self._objects)
                 raise ValueError(f"there is no {object_name(goal.label)} in this arena; present: {present}")
-        self._interrupt_at = -1
+        self._interrupt_at = self._correct_at = -1
         self._speak(text, task)
 
     def world_state(self) -> dict[str, Any]:
@@ -223,15 +238,43 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _speak_drawn(self, may_interrupt: bool) -> None:
         task = self._draw_task()
-        self._speak(generate(self.np_random, task), task)
-        self._interrupt_at = -1
+        self._speak(self._worded(task), task)
+        self._interrupt_at = self._correct_at = -1
         if may_interrupt:
             self._plan_interruption()
 
+    def _worded(self, task: Task) -> str:
+        goal, rng = task.goals[0], self.np_random
+        if self.config.negation_probability and len(task.goals) == 1 and goal.verb != "stop":
+            others = [k for k in self._objects if k != goal.label and self._may_name(k)]
+            if others and rng.random() < self.config.negation_probability:
+                return negate(rng, goal, object_goal(goal.verb, others[int(rng.integers(len(others)))]))
+        return say(rng, task, self.config.wording)
+
     def _plan_interruption(self) -> None:
-        self._interrupt_at = -1
+        self._interrupt_at = self._correct_at = -1
         if self.np_random.random() < self.config.interrupt_probability:
             self._interrupt_at = self._tick + int(self.np_random.integers(*_INTERRUPT_AFTER))
+        goal, is_single = self._progress.goal, len(self._progress.task.goals) == 1
+        may_correct = (
+            self.config.correction_probability and is_single and goal.verb != "stop" and self._interrupt_at < 0
+        )
+        # nothing is drawn where nothing is corrected: episodes stay what they were
+        if may_correct and self.np_random.random() < self.config.correction_probability:
+            self._correct_at = self._tick + int(self.np_random.integers(*_CORRECT_AFTER))
+
+    def _speak_correction(self) -> None:
+        """Another object that is here is meant, and only what changes is said."""
+        before = self._progress.goal
+        others = [k for k in self._objects if k != before.label and self._may_name(k)]
+        if not others:
+            return
+        after = object_goal(before.verb, others[int(self.np_random.integers(len(others)))])
+        held_out = self.config.wording != "trained"
+        self._speak(correct(self.np_random, before, after, held_out=held_out), Task((after,)))
+
+    def _may_name(self, label: int) -> bool:
+        return self.config.named == "all" or (label in HELD_OUT_LABELS) == (self.config.named == "held_out")
 
     def _draw_audible(self) -> int | None:
         """For how many observations the instruction that begins now can be heard."""
@@ -243,13 +286,17 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _draw_task(self) -> Task:
         rng = self.np_random
-        parts = self._parts_now or 1 + int(rng.random() < self.config.parts[1])
+        one, two = self.config.parts[:2]
+        drawn_parts = 1.0 - rng.random()
+        parts = self._parts_now or 1 + (drawn_parts > one) + (drawn_parts > one + two + 1e-9)
         weights = {v: w for v, w in self.config.verbs.items() if w > 0 and (parts == 1 or v != "stop")}
         verbs = list(weights)
         total = sum(weights.values())
         drawn = rng.choice(len(verbs), size=parts, p=[w / total for w in weights.values()]).tolist()
         # where the last instruction ended there is nothing left to do
-        labels = [k for k in rng.permutation(list(self._objects)).tolist() if k != self._last_label]
+        labels = [
+            k for k in rng.permutation(list(self._objects)).tolist() if k != self._last_label and self._may_name(k)
+        ]
         return Task(
             tuple(
                 Goal("stop") if verbs[i] == "stop" else object_goal(verbs[i], k)
@@ -306,7 +353,7 @@ def _checked_options(options: dict[str, Any], config: NavConfig) -> dict[str, An
     if count is not None and not MIN_OBJECTS <= count <= MAX_OBJECTS:
         raise ValueError(f"reset option n_objects={count!r}: give {MIN_OBJECTS} to {MAX_OBJECTS}")
     if parts is not None and parts not in STEP_LIMITS:
-        raise ValueError(f"reset option parts={parts!r}: give 1 or 2")
-    if parts == 2 and not config.moves:
-        raise ValueError(f"reset option parts=2: verbs={dict(config.verbs)!r} has neither go nor face")
+        raise ValueError(f"reset option parts={parts!r}: give 1, 2 or 3")
+    if (parts or 1) > 1 and not config.moves:
+        raise ValueError(f"reset option parts={parts}: verbs={dict(config.verbs)!r} has neither go nor face")
     return options

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from envs import nav_referee
-from envs.nav_language import Goal, parse
+from envs.nav_corrections import understand
+from envs.nav_language import Goal, Task
 from envs.nav_map import NavMap
 from envs.nav_world import FIELD_OF_VIEW, MAX_ANGULAR, MAX_LINEAR, RAY_ANGLES, RAYS
 
@@ -96,7 +97,7 @@ class NavExpert:
 
     def _listen(self, instruction: str) -> None:
         if instruction and instruction != self._heard:
-            self._goals = parse(instruction).goals
+            self._goals = understand(instruction, Task(self._goals) if self._goals else None).goals
             self._stage = 0
             self._held = 0
             self._search_again()

@@ -19,7 +19,7 @@ import numpy as np
 COLORS = ("red", "green", "blue", "yellow")
 SHAPES = ("ball", "box", "cone")
 VERBS = ("go", "face", "stop")
-MAX_PARTS = 2
+MAX_PARTS = 3
 
 # meaning -> its wordings, canonical one first
 VERB_WORDINGS: dict[str, tuple[str, ...]] = {

@@ -25,10 +25,10 @@ from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.export.parity import ParityReport, measure_parity
 from mcsd_agent.export.weights import KINDS, Kind, restored, rounded, to_bytes
 from mcsd_agent.export.whole_file import write_whole
-from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
-from mcsd_agent.runtime.artifact_spec import ArtifactSpec
+from mcsd_agent.runtime.artifact_spec import ArtifactSpec, version_of
 from mcsd_agent.runtime.package import Package, build, parse_package, read_package
+from mcsd_agent.runtime.text_encoders import text_encoder
 
 __all__ = ["ParityReport", "export_policy", "load_policy", "measure_parity", "policy_of", "prepared"]
 
@@ -72,6 +72,7 @@ def export_policy(
         vocabulary=None if policy.vocabulary is None else policy.vocabulary.to_json(),
         policy=strict.to_dict(policy.config),
         metadata={**_versions(), **extra, **(metadata or {})},
+        format_version=version_of(policy.observation_specs),
     )
     step, content = export_step(policy, weights), to_bytes(tensors)
     where = f"artifact {str(path)!r}"
@@ -104,7 +105,7 @@ def load_policy(path: str | Path) -> Policy:
 def policy_of(package: Package) -> Policy:
     """`load_policy` of an artifact that has been read."""
     spec = package.spec
-    vocabulary = None if spec.vocabulary is None else Vocabulary.from_json(spec.vocabulary)
+    vocabulary = None if spec.vocabulary is None else text_encoder(spec.vocabulary)
     try:
         config = strict.build(PolicyConfig, spec.policy, "policy")
         # A config that asks for more than the file holds would take time and memory before it is found wrong.

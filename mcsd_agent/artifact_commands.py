@@ -47,7 +47,8 @@ def _inspect(options: argparse.Namespace) -> Result:
         "weights": package.weight_types,
         "step": {"nodes": len(package.model.nodes), "opset": package.model.opset, "bytes": len(package.step)},
         "state_bytes": spec.state_bytes,
-        "words": len(spec.vocabulary["words"]) if spec.vocabulary else 0,
+        "words": len(spec.vocabulary.get("words", ())) if spec.vocabulary else 0,
+        "sentence_encoder": _sentence_encoder(spec.vocabulary),
         "parity": spec.parity,
         "metadata": spec.metadata,
         "sha256": {**spec.sha256, "file": hashlib.sha256(data).hexdigest()},
@@ -61,6 +62,13 @@ def _inspect(options: argparse.Namespace) -> Result:
         else:
             print(f"{key}: {_plain(value)}")
     return described
+
+
+def _sentence_encoder(vocabulary: Any) -> str:
+    if not vocabulary or "encoder" not in vocabulary:
+        return "none"
+    facts = f"{vocabulary['dimension']} numbers, understood within a distance of {vocabulary['max_distance']:g}"
+    return f"{vocabulary['encoder']}, sha256 {vocabulary['sha256'][:12]}, {facts}"
 
 
 def _signature(data: bytes, artifact: Path, key: Path | None) -> str:

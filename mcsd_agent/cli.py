@@ -100,10 +100,39 @@ def _instruct(options: argparse.Namespace) -> Result:
 
     url = options.url or os.environ.get(URL_VARIABLE, DEFAULT_URL)
     with Operator(url, policy=options.node, instruction_topic=options.topic) as operator:
+        if options.wait is not None:
+            return _execute(operator, options)
         status = operator.instruct(options.text)
     said, unknown = status.values["instruction"], status.values.get("unknown_words", "")
     print(f"heard: {said}" + (f" (words that the policy was not trained on: {unknown})" if unknown else ""))
     return {"instruction": said, "unknown_words": unknown.split(", ") if unknown else []}
+
+
+def _execute(operator: Any, options: argparse.Namespace) -> Result:
+    """The instruction as a goal: waits for its end."""
+    reporter = Reporter(options.quiet)
+
+    def feedback(progress: float, confidence: float) -> None:
+        sure = f", confidence {confidence:.2f}" if confidence >= 0 else ""
+        reporter("goal", progress, f"{options.text}{sure}")
+
+    try:
+        end = operator.execute(options.text, options.wait, feedback)
+    finally:
+        reporter.close()
+    print(f"{end.state}: {end.message}")
+    return {"instruction": options.text, **vars(end), "exit_code": 0 if end.success else 1}
+
+
+def _doctor(options: argparse.Namespace) -> Result:
+    from ros_bridge.doctor import examine, to_json
+
+    checks = examine(
+        options.robot, artifact=options.artifact, url=options.url, native=options.native, seconds=options.seconds
+    )
+    for check in checks:
+        print(f"{check.level:>8}  {check.name}: {check.found}" + (f"\n          -> {check.fix}" if check.fix else ""))
+    return to_json(checks)
 
 
 def _sim(options: argparse.Namespace) -> Result:
@@ -144,6 +173,10 @@ _BENCHMARKS = {
     "stream": (
         "A policy for millions of ticks: speed, memory, deviation from torch; or at a rate on a busy machine.",
         "stream --ticks 1000000",
+    ),
+    "ros": (
+        "Round trips and ages over rosbridge beside native rclpy, in one run (Linux on x86-64, extra ros).",
+        "ros --rates 50 200 500 --out benchmarks/results",
     ),
 }
 
@@ -214,6 +247,21 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
     sub.add_argument("--topic", default="/instruction", help="where the robot listens")
     sub.add_argument("--node", default="policy", help="name of the policy node that confirms")
+    sub.add_argument(
+        "--wait", type=float, metavar="SECONDS", help="as a goal: until it is done (exit code 0) or so long (1)"
+    )
+
+    sub = command(
+        "doctor",
+        _doctor,
+        "Is a robot ready to be driven? What to put right, if not.",
+        "doctor --robot configs/robots/diffdrive.yaml --url ws://robot:9090 --artifact nav.mcsd",
+    )
+    sub.add_argument("--robot", type=Path, required=True)
+    sub.add_argument("--artifact", type=Path, help="the policy that is to drive it")
+    sub.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
+    sub.add_argument("--native", action="store_true", help="use native rclpy instead of rosbridge")
+    sub.add_argument("--seconds", type=float, default=3.0, help="how long to listen")
 
     sub = command(
         "sim",

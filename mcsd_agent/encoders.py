@@ -2,15 +2,16 @@
 
 - vector (Box, Discrete, MultiDiscrete): scaled or one-hot, then linear;
 - image (uint8 Box, height × width × channels): three strided convolutions;
-- scan (a range entry and a label entry of equal length): one small encoder shared over the rays,
-  modulated by the instruction (FiLM, Perez et al., arXiv 1709.07871);
-- instruction (Text): word embeddings read by a GRU; computed once per change, not once per tick.
+- scan (a range entry and a label entry of equal length): one small encoder shared over the rays;
+- grid (MiniGrid's view): see `grid_encoder`;
+- instruction (Text): see `instruction_encoders`; how it changes what is seen, see `conditioning`.
 
 With `tokens="per_entry"` every entry is a token of its own and a tick is K tokens, instruction first.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcsd_agent.conditioning import Conditioning, LanguageAttention, attends, films
 from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.grid_encoder import GridEncoder
+from mcsd_agent.instruction_encoders import InstructionEncoder, SentenceAdapter
 from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec
 
 
@@ -29,13 +34,21 @@ class EncoderConfig:
     """How observations become tokens.
 
     `scan` names the range entry (Box, n rays) and the label entry (MultiDiscrete, n rays) that are
-    read ray by ray; empty reads them as plain vectors.
+    read ray by ray; empty reads them as plain vectors. `scan_factors` says that the first labels are combinations, such
+    as (4, 3) for colour * 3 + shape: their embeddings are sums, so that a combination never named has one too.
+    `grid` names the entry with the numbers of a square of cells. `instruction` is how text is read: by words that
+    are learnt, or by a pretrained encoder of sentences.
     """
 
     scan: tuple[str, ...] = ()
+    scan_factors: tuple[int, ...] = ()
     ray_width: int = 16
+    grid: str = ""
+    cell_width: int = 32
     word_width: int = 32
+    instruction: Literal["words", "sentence"] = "words"
     instruction_width: int = 64
+    conditioning: Conditioning = "film"
     tokens: Literal["sum", "per_entry"] = "sum"
 
     def __post_init__(self) -> None:
@@ -43,7 +56,7 @@ class EncoderConfig:
             raise UserError(
                 f"encoder.scan={list(self.scan)} must name the range entry and the label entry, or be empty"
             )
-        for name in ("ray_width", "word_width", "instruction_width"):
+        for name in ("ray_width", "cell_width", "word_width", "instruction_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"encoder.{name}={getattr(self, name)} must be at least 1")
 
@@ -126,7 +139,10 @@ class ImageEncoder(nn.Module):
 class ScanEncoder(nn.Module):
     """A lidar scan with a class label per ray: `(n, rays)` metres and labels to `(n, width)`."""
 
-    def __init__(self, ranges: BoxSpec, labels: MultiDiscreteSpec, width: int, config: EncoderConfig) -> None:
+    def __init__(
+        self, ranges: BoxSpec, labels: MultiDiscreteSpec, width: int, config: EncoderConfig, code_width: int
+    ) -> None:
+        """`code_width` 0 is no instruction."""
         super().__init__()
         rays, top = ranges.size, float(ranges.bounds()[1].max())
         if len(labels.nvec) != rays or not 0.0 < top < float("inf"):
@@ -135,17 +151,44 @@ class ScanEncoder(nn.Module):
                 "number and have a finite maximum"
             )
         self.max_range = top
-        self.label = nn.Embedding(max(labels.nvec), config.ray_width)
+        self.combined = math.prod(config.scan_factors) if config.scan_factors else 0
+        if self.combined > max(labels.nvec) or min(config.scan_factors, default=1) < 1:
+            raise UserError(
+                f"encoder.scan_factors={list(config.scan_factors)} must be sizes whose product is at most the "
+                f"{max(labels.nvec)} labels"
+            )
+        self.factors = nn.ParameterList([torch.randn(n, config.ray_width) for n in config.scan_factors])
+        self.label = nn.Embedding(max(labels.nvec) - self.combined, config.ray_width)
         self.ray = Linear(2, config.ray_width, bias=False)
         self.linear = Linear(rays * config.ray_width, width)
+        self.asks: LanguageAttention | None = None
+        if attends(config.conditioning) and code_width:
+            self.asks = LanguageAttention(code_width, config.ray_width, width)
+            self.places = nn.Parameter(0.5 * torch.randn(rays, config.ray_width))
 
-    def forward(self, ranges: Tensor, labels: Tensor, film: Tensor | None, index: Tensor | None = None) -> Tensor:
+    def _table(self) -> Tensor:
+        """The embedding of every label, `(labels, ray_width)`."""
+        if not self.combined:
+            return self.label.weight
+        combined = self.factors[0]
+        for factor in list(self.factors)[1:]:
+            combined = (combined[:, None] + factor).flatten(0, 1)
+        return torch.cat([combined / math.sqrt(len(self.factors)), self.label.weight])
+
+    def forward(
+        self,
+        ranges: Tensor,
+        labels: Tensor,
+        film: Tensor | None,
+        index: Tensor | None = None,
+        said: Tensor | None = None,
+    ) -> Tensor:
         """`film` `(instructions, 2 * ray_width)` is scale and shift, `index` `(n,)` the instruction of each row.
 
         Without `index` row i has instruction i. What is modulated is the small table of label embeddings, once
         per instruction, and not every ray: the label says how much its range matters.
         """
-        table = self.label.weight
+        table = self._table()
         if film is not None:
             scale, shift = film[:, None].chunk(2, -1)
             rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
@@ -155,27 +198,9 @@ class ScanEncoder(nn.Module):
         near = (0.075 * self.max_range) / ranges.clamp(min=0.0375 * self.max_range)
         geometry = torch.stack([1.0 - ranges / self.max_range, near], -1)
         x = torch.addmm(F.embedding(labels, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
-        return self.linear(F.silu(x).unflatten(0, labels.shape).flatten(1))
-
-
-class InstructionEncoder(nn.Module):
-    """Word ids `(n, words)`, padded on the left, to `(n, instruction_width)`."""
-
-    def __init__(self, vocabulary: Vocabulary, config: EncoderConfig) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocabulary.size, config.word_width, padding_idx=0)
-        self.reader = nn.GRU(config.word_width, config.instruction_width, batch_first=True)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Read the words in order; nothing said gives zeros."""
-        _, last = self.reader(self.words(ids))
-        return last[0] * (ids[:, -1:] != 0)
-
-    def over_time(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Each run of equal ids in `(batch, time, words)` read once: codes `(runs, width)`, index `(batch * time,)`."""
-        fresh = torch.ones(ids.shape[:2], dtype=torch.bool, device=ids.device)
-        fresh[:, 1:] = (ids[:, 1:] != ids[:, :-1]).any(-1)
-        return self(ids[fresh]), fresh.flatten().cumsum(0) - 1
+        x = F.silu(x).unflatten(0, labels.shape)
+        y = self.linear(x.flatten(1))
+        return y if self.asks is None or said is None else y + self.asks(x + self.places, said, index)
 
 
 class ObservationEncoder(nn.Module):
@@ -186,16 +211,16 @@ class ObservationEncoder(nn.Module):
         specs: dict[str, Spec],
         width: int,
         config: EncoderConfig,
-        vocabulary: Vocabulary | None = None,
+        vocabulary: TextEncoder | None = None,
         *,
         listens: bool = False,
     ) -> None:
         """`listens`: what is said passes through a backbone of its own before it modulates what is seen."""
         super().__init__()
         self.specs, self.config, self.width = dict(specs), config, width
-        for name in config.scan:
+        for name in (*config.scan, *([config.grid] if config.grid else [])):
             if name not in specs:
-                raise UserError(f"encoder.scan names {name!r}, which the observation lacks{nearest(name, specs)}")
+                raise UserError(f"encoder names {name!r}, which the observation lacks{nearest(name, specs)}")
         texts = [k for k, s in specs.items() if isinstance(s, TextSpec)]
         if len(texts) > 1:
             raise UserError(f"observation has {len(texts)} Text entries ({', '.join(texts)}); one is supported")
@@ -203,13 +228,26 @@ class ObservationEncoder(nn.Module):
             raise UserError(f"observation entry {texts[0]!r} is Text; give the policy a vocabulary")
         self.text = texts[0] if texts else None
         entries: dict[str, nn.Module] = {}
+        code_width = 0
         if self.text is not None and vocabulary is not None:
-            self.instruction = InstructionEncoder(vocabulary, config)
+            is_words = isinstance(vocabulary, Vocabulary)
+            if is_words != (config.instruction == "words"):
+                comes, other = ("word ids", "words") if is_words else ("embeddings", "sentence")
+                raise UserError(
+                    f"encoder.instruction={config.instruction!r}, but text comes as {comes} here; set it to {other!r}"
+                )
+            self.instruction: InstructionEncoder | SentenceAdapter
+            if isinstance(vocabulary, Vocabulary):
+                self.instruction = InstructionEncoder(vocabulary, config.word_width, config.instruction_width)
+            else:
+                self.instruction = SentenceAdapter(
+                    specs[self.text].shape[0], vocabulary.size, config.word_width, config.instruction_width
+                )
             code_width = width if listens else config.instruction_width
             if listens:
                 self.word_token = Linear(config.instruction_width, width)
             entries[self.text] = Linear(code_width, width)
-            if config.scan:
+            if config.scan and films(config.conditioning):
                 self.film = nn.Sequential(nn.SiLU(), Linear(code_width, 2 * config.ray_width))
         if config.scan:
             ranges, labels = (specs[k] for k in config.scan)
@@ -217,9 +255,21 @@ class ObservationEncoder(nn.Module):
                 raise UserError(
                     f"encoder.scan={list(config.scan)} must name a Box and a MultiDiscrete entry, in this order"
                 )
-            entries[self._scan_name] = ScanEncoder(ranges, labels, width, config)
+            entries[self._scan_name] = ScanEncoder(ranges, labels, width, config, code_width)
+        if config.grid:
+            cells = specs[config.grid]
+            if not isinstance(cells, MultiDiscreteSpec):
+                raise UserError(f"encoder.grid={config.grid!r} must name a MultiDiscrete entry")
+            entries[config.grid] = GridEncoder(
+                cells,
+                width,
+                config.cell_width,
+                code_width,
+                film=films(config.conditioning),
+                attention=attends(config.conditioning),
+            )
         for name, spec in specs.items():
-            if isinstance(spec, TextSpec) or name in config.scan:
+            if isinstance(spec, TextSpec) or name in (*config.scan, config.grid):
                 continue
             is_image = isinstance(spec, BoxSpec) and spec.is_image
             entries[name] = ImageEncoder(spec, width) if is_image else VectorEncoder(spec, width)  # type: ignore[arg-type]
@@ -231,7 +281,14 @@ class ObservationEncoder(nn.Module):
     @property
     def tokens_per_tick(self) -> int:
         """K."""
-        return len(self.names) if self.config.tokens == "per_entry" else 1
+        if self.config.tokens == "per_entry":
+            return len(self.names)
+        return 2 if self._prefixes else 1
+
+    @property
+    def _prefixes(self) -> bool:
+        """Whether what is said is a token of its own, ahead of what is seen."""
+        return self.config.conditioning == "prefix" and self.text is not None and len(self.names) > 1
 
     @property
     def _scan_name(self) -> str:
@@ -280,12 +337,18 @@ class ObservationEncoder(nn.Module):
                 code = entry(said)
                 parts.append(code if index is None else code[index])
             elif isinstance(entry, ScanEncoder):
-                film = None if said is None else self.film(said)
-                parts.append(entry(*(observation[k] for k in self.config.scan), film, index))
+                film = None if said is None or not films(self.config.conditioning) else self.film(said)
+                parts.append(entry(*(observation[k] for k in self.config.scan), film, index, said))
+            elif isinstance(entry, GridEncoder):
+                parts.append(entry(observation[name], said, index))
             else:
                 parts.append(entry(observation[name]))
         stacked = torch.stack(parts, 1)
-        return self.mix(stacked if self.config.tokens == "per_entry" else stacked.sum(1, keepdim=True))
+        if self.config.tokens == "per_entry":
+            return self.mix(stacked)
+        if self._prefixes:  # the instruction is the first entry
+            return self.mix(torch.stack([stacked[:, 0], stacked[:, 1:].sum(1)], 1))
+        return self.mix(stacked.sum(1, keepdim=True))
 
 
 def _module_name(name: str) -> str:

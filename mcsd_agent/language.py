@@ -51,6 +51,11 @@ class Vocabulary:
         return cls(tuple(sorted({w for text in texts for w in split_words(text)})), max_words)
 
     @property
+    def ids(self) -> dict[str, int]:
+        """The id of each known word."""
+        return dict(self._ids)
+
+    @property
     def size(self) -> int:
         """Number of ids, padding and unknown included."""
         return len(self.words) + _FIRST_WORD_ID

@@ -32,7 +32,7 @@ from mcsd_agent.encoders import EncoderConfig, ObservationEncoder
 from mcsd_agent.errors import UserError
 from mcsd_agent.heads import make_head
 from mcsd_agent.kernels.linear import Linear
-from mcsd_agent.language import Vocabulary
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import Spec
 
 
@@ -110,7 +110,7 @@ class SequenceEncoder(nn.Module):
     """
 
     def __init__(
-        self, observation: dict[str, Spec], config: PolicyConfig, vocabulary: Vocabulary | None = None
+        self, observation: dict[str, Spec], config: PolicyConfig, vocabulary: TextEncoder | None = None
     ) -> None:
         super().__init__()
         self.config, self.observation_specs, self.vocabulary = config, dict(observation), vocabulary
@@ -197,7 +197,7 @@ class Policy(SequenceEncoder):
         observation: dict[str, Spec],
         action: Spec,
         config: PolicyConfig | None = None,
-        vocabulary: Vocabulary | None = None,
+        vocabulary: TextEncoder | None = None,
     ) -> None:
         super().__init__(observation, config or PolicyConfig(), vocabulary)
         self.action_spec, width = action, self.config.width

@@ -74,17 +74,22 @@ class MultiDiscreteSpec:
 
 @dataclass(frozen=True)
 class TextSpec:
-    """An instruction. Policies see `max_words` word ids (int64), made by `language.Vocabulary`."""
+    """An instruction. Policies see `max_words` word ids (int64), made by `language.Vocabulary`.
+
+    With `embedding` they see `max_words` vectors of so many numbers (float32), one for each part of what is said, made
+    by `runtime.sentences.Sentences`.
+    """
 
     max_words: int
     unit: str = ""
+    embedding: int | None = None
 
     kind = "text"
     dtype: str = "int64"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.max_words,)
+        return (self.max_words,) if self.embedding is None else (self.max_words, self.embedding)
 
 
 Spec: TypeAlias = BoxSpec | DiscreteSpec | MultiDiscreteSpec | TextSpec

@@ -25,18 +25,34 @@ NATIVE = "rclpy" in sys.modules
 
 if TYPE_CHECKING:
     from ros_bridge import rclpy
-    from ros_bridge.rclpy.executors import ExternalShutdownException
+    from ros_bridge.rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from ros_bridge.rclpy.node import Node
-    from ros_bridge.rclpy.qos import QoSProfile, ReliabilityPolicy
+    from ros_bridge.rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+    from ros_bridge.rclpy.task import Future
 else:
     _PACKAGE = "rclpy" if NATIVE else "ros_bridge.rclpy"
     rclpy = importlib.import_module(_PACKAGE)
     Node = importlib.import_module(f"{_PACKAGE}.node").Node
     ExternalShutdownException = importlib.import_module(f"{_PACKAGE}.executors").ExternalShutdownException
+    SingleThreadedExecutor = importlib.import_module(f"{_PACKAGE}.executors").SingleThreadedExecutor
     QoSProfile = importlib.import_module(f"{_PACKAGE}.qos").QoSProfile
     ReliabilityPolicy = importlib.import_module(f"{_PACKAGE}.qos").ReliabilityPolicy
+    DurabilityPolicy = importlib.import_module(f"{_PACKAGE}.qos").DurabilityPolicy
+    Future = importlib.import_module(f"{_PACKAGE}.task").Future
 
-__all__ = ["NATIVE", "ExternalShutdownException", "Node", "QoSProfile", "ReliabilityPolicy", "load", "rclpy"]
+__all__ = [
+    "NATIVE",
+    "DurabilityPolicy",
+    "ExternalShutdownException",
+    "Future",
+    "Node",
+    "QoSProfile",
+    "ReliabilityPolicy",
+    "SingleThreadedExecutor",
+    "action_module",
+    "load",
+    "rclpy",
+]
 
 
 def load(ros_type: str) -> Any:
@@ -50,6 +66,11 @@ def load(ros_type: str) -> Any:
         return getattr(importlib.import_module(f"{package}.{kind}"), name)
     except (ImportError, AttributeError):
         raise UserError(f"ROS type {ros_type!r} is not installed here; install the package {package!r}") from None
+
+
+def action_module() -> Any:
+    """`rclpy.action` of the backend in use; imported when it is needed."""
+    return importlib.import_module("rclpy.action" if NATIVE else "ros_bridge.rclpy.action")
 
 
 def is_connected(node: Node) -> bool:

@@ -1,20 +1,23 @@
 """Messages to and from rosbridge JSON: `uint8[]` is base64, NaN and infinity are refused, `null` reads as NaN.
 
-Both directions name the field at fault. Decoding is lenient where rosbridge servers differ: a missing
-field keeps its default, an unknown field is ignored, and `uint8[]` may be base64 or a list.
+Messages from CBOR frames are read here as well: `uint8[]` is bytes, other arrays of numbers are NumPy arrays, and
+NaN and infinity are themselves. Both directions name the field at fault. Decoding is lenient where rosbridge servers
+differ: a missing field keeps its default, an unknown field is ignored, and `uint8[]` may be base64 or a list.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ros_bridge.messages import Array, Field, Message, MessageError, Nested, Scalar, load
+from ros_bridge.message_fields import Array, Field, MessageError, Nested, Scalar
+from ros_bridge.messages import Message, load
 
 
 def to_json(message: Message) -> dict[str, Any]:
@@ -22,8 +25,20 @@ def to_json(message: Message) -> dict[str, Any]:
     return {name: _encode(field, getattr(message, name), name) for name, field in message.FIELDS.items()}
 
 
+@functools.cache
+def is_bulky(ros_type: str) -> bool:
+    """Whether messages of this type can hold many numbers or bytes, which CBOR carries in less room and time."""
+    for field in load(ros_type).FIELDS.values():
+        item = field.item if isinstance(field, Array) else field
+        if isinstance(field, Array) and field.dtype is not None and not field.size:
+            return True
+        if isinstance(item, Nested) and is_bulky(item.ros_type):
+            return True
+    return False
+
+
 def from_json(cls: Any, data: Any) -> Any:
-    """A message of class `cls`; raises `MessageError` for what does not fit."""
+    """A message of class `cls`, from a JSON or a CBOR frame; raises `MessageError` for what does not fit."""
     if not isinstance(data, Mapping):
         raise MessageError(f"{cls.ROS_TYPE} must be a JSON object, not {data!r:.80}")
     message = cls()
@@ -74,8 +89,12 @@ def _decode(field: Field, value: Any) -> Any:
 
 
 def _decode_array(field: Array, value: Any) -> Any:
-    if field.dtype == "uint8" and isinstance(value, str):
-        return np.frombuffer(base64.b64decode(value, validate=True), np.uint8)
+    if field.dtype == "uint8" and isinstance(value, (str, bytes)):
+        data = base64.b64decode(value, validate=True) if isinstance(value, str) else value
+        return np.frombuffer(data, np.uint8).copy()  # so that a callback may write to it, as natively
+    if isinstance(value, np.ndarray):
+        # From CBOR; `byte[]` comes as int8.
+        return value if field.dtype is not None else [bytes([v]) for v in value.astype(np.uint8).tolist()]
     if not isinstance(value, list):
         raise ValueError(f"must be a JSON list, not {value!r:.80}")
     if field.dtype is None:

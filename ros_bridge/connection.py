@@ -4,40 +4,38 @@ A `Connection` advertises, publishes, subscribes and calls services over one Web
 promises, and what roslibpy alone does not:
 
 - Nothing is sent later. A publish while the link is down is dropped, counted and reported by its return
-  value; it is never replayed at reconnect. When the server has fallen silent two more are let through, so
-  that what a stalled network delivers in the end finishes with a controller's stop.
+  value; it is never replayed at reconnect. A message leaves only when the server has just been heard
+  (`websocket.ASK_S`) or answers a ping, so that a stalled server has nothing to deliver late.
 - After a reconnect everything is advertised and subscribed again, in the order of declaration,
   before anything else is sent.
 - Handlers run on the network thread and must only copy: the rclpy layer's subscriptions keep bounded
   queues and run user callbacks on the executor's thread.
-- Server errors (`op: status`), malformed and binary frames are logged (at most one line a second of
+- Server errors (`op: status`) and frames that cannot be read are logged (at most one line a second of
   each kind) and counted.
+- A hostile server cannot fill the memory: `framing` bounds what a frame becomes, `backlog` what waits.
 - NaN and infinity are refused before sending: JSON has no word for them.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mcsd_agent.errors import UserError
+from ros_bridge.actions import ActionOperations
 from ros_bridge.address import DEFAULT_URL, TOKEN_FILE_VARIABLE, check_url
 from ros_bridge.address import URL_VARIABLE as URL_VARIABLE
-from ros_bridge.transport import MAX_MESSAGE_BYTES, BridgeFactory
+from ros_bridge.backlog import Budget
+from ros_bridge.declarations import Declarations
+from ros_bridge.framing import FrameError, decode, encode
+from ros_bridge.reporting import Reporting
+from ros_bridge.tls import CA_FILE_VARIABLE, Tls
+from ros_bridge.transport import BridgeFactory
 
-LOGGER = logging.getLogger("ros_bridge")
-
-#: A publish is dropped when the server has been silent for this long. Pings go out every 0.1 s, so a
-#: stalled server or network holds at most three ticks of a 10 Hz controller, instead of all of them.
+#: A publish is dropped at once when the server has been silent for this long, though it is pinged every 0.1 s.
 SILENT_S = 0.3
-#: So many more messages of each topic are let through then: what a stalled server holds should end with the
-#: controller's stop, not with its last command. (Two: a tick may be between its reading and its command.)
-LAST_WORDS = 2
 #: A link that is silent for this long is closed and opened afresh (half-open TCP).
 DEAD_S = 1.0
 #: A frame that the network thread has not written by then is dropped.
@@ -48,35 +46,37 @@ Handler = Callable[[dict[str, Any]], None]
 Done = Callable[[bool, Any], None]
 
 
-class Connection:
+class Connection(Reporting, Declarations, ActionOperations):
     """One link to a rosbridge server. Thread-safe; connects in the background, for ever, until `close`.
 
+    `tls` tells how a `wss://` server is checked; by default as the environment says (`tls.Tls.from_environment`).
+
     `counters` counts by cause: sent, received, connects, dropped_disconnected, dropped_silent,
-    dropped_expired, dropped_backpressure, refused_binary, refused_malformed, dropped_busy,
+    dropped_expired, dropped_backpressure, refused_binary, refused_malformed, refused_heavy, dropped_busy,
     status_errors, status_warnings, handler_errors, unhandled.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, token: str | None = None, dead_s: float = DEAD_S) -> None:
+    def __init__(
+        self, url: str = DEFAULT_URL, *, token: str | None = None, tls: Tls | None = None, dead_s: float = DEAD_S
+    ) -> None:
+        super().__init__()
         self.url = check_url(url, has_token=token is not None)
-        self.counters: Counter[str] = Counter()
         self.last_error = ""
+        #: What all queues of received messages share, and the memory of the frame that handlers are given now.
+        self.budget = Budget()
+        self.arriving_bytes = 0
         self._lock = threading.Lock()
-        self._count_lock = threading.Lock()
-        self._declared: dict[tuple[str, str], dict[str, Any]] = {}
-        self._users: Counter[tuple[str, str]] = Counter()
         self._topics: dict[str, list[Handler]] = {}
         self._services: dict[str, Handler] = {}
         self._calls: dict[str, Done] = {}
-        self._last_words: dict[str, int] = {}
         self._listeners: list[Callable[[bool], None]] = []
-        self._logged_at: dict[str, float] = {}
         self._next_id = 0
-        self._announced: set[tuple[str, str]] = set()  # sent on the open link; network thread only
         self._up = self._closing = False
         self._opened = threading.Event()
         self._idle = threading.Event()
         headers = {"Authorization": f"Bearer {token}"} if token else None
-        self._factory = BridgeFactory(self.url, self, headers=headers, dead_s=dead_s)
+        context = (tls or Tls.from_environment()).context() if self.url.startswith("wss:") else None
+        self._factory = BridgeFactory(self.url, self, headers=headers, tls=context, dead_s=dead_s)
         self._factory.connect()
 
     # -- state ---------------------------------------------------------------------------------
@@ -95,6 +95,8 @@ class Connection:
         remedy = "start one there (ros2 launch rosbridge_server rosbridge_websocket_launch.xml) or give its address"
         if "[401]" in reason or "[403]" in reason:
             remedy = f"it wants a token: put one into a file named by {TOKEN_FILE_VARIABLE}, or give another address"
+        elif "certificate is not trusted" in reason:
+            remedy = f"name the file of its authority in {CA_FILE_VARIABLE}, or give another address"
         raise UserError(f"no rosbridge server at {self.url} after {timeout_s:g} s: {reason}; {remedy} with --url")
 
     def on_state(self, listener: Callable[[bool], None]) -> None:
@@ -109,11 +111,6 @@ class Connection:
         if was_open:
             self._idle.wait(timeout_s)
 
-    def counts(self) -> dict[str, int]:
-        """A copy of `counters`."""
-        with self._count_lock:
-            return dict(self.counters)
-
     # -- topics --------------------------------------------------------------------------------
 
     def advertise(self, topic: str, ros_type: str, *, latch: bool = False, depth: int = 10) -> None:
@@ -125,21 +122,33 @@ class Connection:
         self._withdraw(("advertise", topic), {"op": "unadvertise", "topic": topic})
 
     def publish(self, topic: str, message: Mapping[str, Any], *, latch: bool = False) -> bool:
-        """Send now, or drop and return False. Raises `ValueError` for NaN, infinity or an oversized message."""
-        frame = {"op": "publish", "topic": topic, "msg": message, "latch": latch}
-        if self.connected:
-            self._last_words.pop(topic, None)
-        elif self._factory.live is not None:
-            said = self._last_words[topic] = self._last_words.get(topic, 0) + 1
-            return self._send(frame, last_word=said <= LAST_WORDS)
-        return self._send(frame)
+        """Send now, or drop and return False. Raises `ValueError` for NaN, infinity or an oversized message.
 
-    def subscribe(self, topic: str, ros_type: str, handler: Handler, *, depth: int = 10, throttle_ms: int = 0) -> None:
+        True means handed over: a server that does not prove within `FRESH_S` that it is there gets nothing, and the
+        message is counted as `dropped_expired`.
+        """
+        return self._send({"op": "publish", "topic": topic, "msg": message, "latch": latch})
+
+    def subscribe(
+        self,
+        topic: str,
+        ros_type: str,
+        handler: Handler,
+        *,
+        depth: int = 10,
+        throttle_ms: int = 0,
+        compression: str = "none",
+        qos: Mapping[str, Any] | None = None,
+    ) -> None:
         """Call `handler(msg)` on the network thread for every message; it must only copy.
 
-        Several handlers may share a topic: the server is asked once.
+        With `compression="cbor"` messages come in binary frames: arrays of numbers as NumPy arrays, `uint8[]` as
+        bytes, NaN and infinity as they are. Several handlers may share a topic: the server is asked once, with the
+        first one's options. `qos` is for servers that take it.
         """
-        options = {"queue_length": depth, "throttle_rate": throttle_ms, "compression": "none"}
+        options: dict[str, Any] = {"queue_length": depth, "throttle_rate": throttle_ms, "compression": compression}
+        if qos is not None:
+            options["qos"] = qos
         self._declare(("subscribe", topic), type=ros_type, **options)
         with self._lock:
             self._topics.setdefault(topic, []).append(handler)
@@ -194,54 +203,23 @@ class Connection:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def _send(self, frame: Mapping[str, Any], fresh_s: float | None = FRESH_S, *, last_word: bool = False) -> bool:
+    def _send(self, frame: Mapping[str, Any], fresh_s: float | None = FRESH_S) -> bool:
         payload = encode(frame)
         proto = self._factory.live
         if proto is None:
             self.dropped("disconnected")
             return False
         now = time.monotonic()
-        if now - proto.heard_at > SILENT_S and not last_word:
+        if now - proto.heard_at > SILENT_S:
             self.dropped("silent")
             return False
         # Bound to this socket: what the network thread finds too late is dropped, never carried over.
-        self._factory.loop.call_soon_threadsafe(proto.write, payload, None if fresh_s is None else now + fresh_s)
+        deadline = None if fresh_s is None else now + fresh_s
+        if not proto.hand_over(payload, deadline):
+            self.dropped("backpressure")
+            return False
         self._count("sent")
         return True
-
-    def _declare(self, key: tuple[str, str], **fields: Any) -> None:
-        operation, name = key
-        target = "service" if operation == "advertise_service" else "topic"
-        frame = {"op": operation, "id": f"{operation}:{name}", target: name, **fields}
-        with self._lock:
-            known = self._declared.setdefault(key, frame)
-            if known["type"] != frame["type"]:
-                raise ValueError(f"{name} is already used as {known['type']}, not {frame['type']}")
-            self._users[key] += 1
-        # On the network thread, where "open" cannot change meanwhile; if it is down, `opened` sends it.
-        self._factory.loop.call_soon_threadsafe(self._announce, key)
-
-    def _announce(self, key: tuple[str, str]) -> None:
-        proto, frame = self._factory.live, self._declared.get(key)
-        if proto is not None and frame is not None and key not in self._announced:
-            self._announced.add(key)
-            proto.write(encode(frame), None)
-
-    def _withdraw(self, key: tuple[str, str], frame: dict[str, Any]) -> None:
-        with self._lock:
-            self._users[key] -= 1
-            if self._users[key] > 0:
-                return  # one of several: the others still need it
-            del self._users[key]
-            if self._declared.pop(key, None) is None:
-                return
-        self._factory.loop.call_soon_threadsafe(self._retract, key, frame)
-
-    def _retract(self, key: tuple[str, str], frame: dict[str, Any]) -> None:
-        proto = self._factory.live
-        if proto is not None and key in self._announced:
-            proto.write(encode(frame), None)
-        self._announced.discard(key)
 
     def _forget(self, call_id: str) -> Done | None:
         with self._lock:
@@ -252,10 +230,7 @@ class Connection:
     def opened(self) -> list[bytes]:
         """See `transport.Link`."""
         self._count("connects")
-        with self._lock:
-            frames = [encode(frame) for frame in self._declared.values()]
-            self._announced = set(self._declared)
-        return frames
+        return self._declare_all()
 
     def ready(self) -> None:
         """See `transport.Link`."""
@@ -272,29 +247,23 @@ class Connection:
             lost, self._calls = self._calls, {}
         for done in lost.values():
             self._guard(done, False, f"connection lost: {reason}")
+        self._actions_lost(reason)
         self._announced = set()
         if self._up:
             self._up = False
             if not self._closing:
-                LOGGER.warning("link to %s lost: %s", self.url, reason)
+                self._warn("lost", "link to %s lost: %s", self.url, reason)
             self._notify(False)
-
-    def dropped(self, cause: str) -> None:
-        """See `transport.Link`."""
-        self._count(f"dropped_{cause}")
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """See `transport.Link`."""
-        if is_binary:
-            self._refuse("binary", f"binary frame of {len(payload)} bytes skipped: this client speaks JSON only")
-            return
         try:
-            frame = json.loads(payload)
-            operation = frame["op"]
-            route = self._ROUTES.get(operation)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            self._refuse("malformed", f"malformed frame skipped: {type(error).__name__}")
+            frame, self.arriving_bytes = decode(payload, is_binary)
+        except FrameError as error:
+            self._refuse(error.kind, f"{error.kind} frame skipped: {error}")
             return
+        operation = frame["op"]
+        route = self._ROUTES.get(operation)
         self._count("received")
         if route is None:
             self._count("unhandled")
@@ -326,53 +295,17 @@ class Connection:
         if level in ("error", "warning"):
             self._count(f"status_{level}s")
             self.last_error = text
-            self._log("status", logging.WARNING, "server at %s says: %s", self.url, text)
+            self._warn("status", "server at %s says: %s", self.url, text)
+        self._on_goal_status(frame)
 
     _ROUTES = {  # noqa: RUF012
         "publish": _on_publish,
         "call_service": _on_request,
         "service_response": _on_response,
         "status": _on_status,
+        **ActionOperations.ACTION_ROUTES,
     }
-
-    # -- reporting -----------------------------------------------------------------------------
-
-    def _count(self, cause: str) -> None:
-        with self._count_lock:
-            self.counters[cause] += 1
-
-    def _guard(self, function: Callable[..., None], *args: Any) -> None:
-        """A handler's bug must not end the network thread."""
-        try:
-            function(*args)
-        except Exception:
-            self._count("handler_errors")
-            LOGGER.exception("a handler failed")
 
     def _notify(self, connected: bool) -> None:
         for listener in list(self._listeners):
             self._guard(listener, connected)
-
-    def _refuse(self, kind: str, text: str) -> None:
-        self._count(f"refused_{kind}")
-        self._log(kind, logging.WARNING, "%s: %s", self.url, text)
-
-    def _log(self, kind: str, level: int, text: str, *args: Any) -> None:
-        now = time.monotonic()
-        if now - self._logged_at.get(kind, -1.0) >= 1.0:
-            self._logged_at[kind] = now
-            LOGGER.log(level, text, *args)
-
-
-def encode(frame: Mapping[str, Any]) -> bytes:
-    """The JSON text of a frame; `ValueError` for NaN, infinity, foreign objects or an oversized message."""
-    try:
-        payload = json.dumps(frame, allow_nan=False, separators=(",", ":")).encode()
-    except TypeError as error:
-        raise ValueError(f"{frame.get('topic') or frame.get('service')}: {error}") from None
-    except ValueError:
-        name = frame.get("topic") or frame.get("service")
-        raise ValueError(f"{name}: NaN or infinity in the message; rosbridge JSON cannot carry it") from None
-    if len(payload) > MAX_MESSAGE_BYTES:
-        raise ValueError(f"message of {len(payload)} bytes exceeds {MAX_MESSAGE_BYTES}; send it compressed or smaller")
-    return payload

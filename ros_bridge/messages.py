@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -24,7 +24,9 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 
 from mcsd_agent.errors import UserError, nearest
-from ros_bridge import interface_text
+from ros_bridge import action_types, interface_text
+from ros_bridge.message_fields import Array, Field, Nested, Scalar, spelling
+from ros_bridge.message_fields import MessageError as MessageError
 from ros_bridge.service_types import SERVICES
 
 #: rosbags drops the defaults that .msg files state; these are all there are in Jazzy's standard packages.
@@ -33,121 +35,8 @@ _STATED_DEFAULTS: dict[tuple[str, str], Any] = {
     ("sensor_msgs/msg/NavSatStatus", "status"): -2,
 }
 
-_INTEGER_RANGES = {f"{sign}int{bits}": np.iinfo(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
-_INTEGER_RANGES["char"] = np.iinfo("uint8")
-_DTYPES = {"char": "uint8", "bool": "bool", "float32": "float32", "float64": "float64"} | {
-    kind: kind for kind in _INTEGER_RANGES if kind != "char"
-}
 # rosbags stands this member in for "no fields"; it is not part of the message.
 _PLACEHOLDER = "structure_needs_at_least_one_member"
-
-
-class MessageError(AssertionError, ValueError):
-    """A value does not fit its field; the text names message, field and constraint."""
-
-
-class Scalar:
-    """One bool, number, byte or string."""
-
-    def __init__(self, kind: str, limit: int = 0) -> None:
-        self.kind = "byte" if kind == "octet" else kind
-        self.limit = limit
-
-    def default(self) -> Any:
-        return {"bool": False, "string": "", "wstring": "", "byte": b"\x00", "float32": 0.0, "float64": 0.0}.get(
-            self.kind, 0
-        )
-
-    def check(self, value: Any) -> Any:
-        kind = self.kind
-        if kind in ("float32", "float64"):
-            if not isinstance(value, float):
-                raise MessageError(f"must be a float, not {value!r}; rclpy does not convert, write {value!r}.0")
-            if kind == "float32" and np.isfinite(value) and abs(value) > 3.402823466e38:
-                raise MessageError(f"must fit float32, not {value!r}")
-        elif kind == "bool":
-            if not isinstance(value, bool):
-                raise MessageError(f"must be a bool, not {value!r}")
-        elif kind in ("string", "wstring"):
-            if not isinstance(value, str):
-                raise MessageError(f"must be a str, not {value!r}")
-            if self.limit and len(value) > self.limit:
-                raise MessageError(f"must have at most {self.limit} characters, not {len(value)}")
-        elif kind == "byte":
-            if not isinstance(value, (bytes, bytearray)) or len(value) != 1:
-                raise MessageError(f"must be bytes of length 1, not {value!r}")
-        else:
-            limits = _INTEGER_RANGES[kind]
-            if not isinstance(value, int) or not limits.min <= value <= limits.max:
-                raise MessageError(f"must be an int in [{limits.min}, {limits.max}], not {value!r}")
-        return value
-
-
-class Nested:
-    """A field that is itself a message."""
-
-    def __init__(self, ros_type: str) -> None:
-        self.ros_type = ros_type
-
-    def default(self) -> Any:
-        return load(self.ros_type)()
-
-    def check(self, value: Any) -> Any:
-        if not isinstance(value, load(self.ros_type)):
-            raise MessageError(f"must be a {self.ros_type}, not {type(value).__name__}")
-        return value
-
-
-class Array:
-    """A fixed array (`size`), or a sequence of at most `limit` items (0: unbounded)."""
-
-    def __init__(self, item: Scalar | Nested, *, size: int = 0, limit: int = 0) -> None:
-        self.item, self.size, self.limit = item, size, limit
-        self.dtype = _DTYPES.get(item.kind) if isinstance(item, Scalar) else None
-
-    def default(self) -> Any:
-        if self.dtype is not None:
-            return np.zeros(self.size, self.dtype)
-        return [self.item.default() for _ in range(self.size)]
-
-    def check(self, value: Any) -> Any:
-        if isinstance(value, (str, bytes, bytearray)) and not (self.dtype == "uint8" and not isinstance(value, str)):
-            raise MessageError(f"must be a sequence, not {value!r}")
-        if self.dtype is not None:
-            value = self._numbers(value)
-        elif isinstance(value, (Sequence, set, frozenset)):
-            value = [self.item.check(v) for v in value]
-        else:
-            raise MessageError(f"must be a sequence, not {value!r}")
-        if self.size and len(value) != self.size:
-            raise MessageError(f"must have exactly {self.size} items, not {len(value)}")
-        if self.limit and len(value) > self.limit:
-            raise MessageError(f"must have at most {self.limit} items, not {len(value)}")
-        return value
-
-    def _numbers(self, value: Any) -> np.ndarray:
-        assert self.dtype is not None
-        target = np.dtype(self.dtype)
-        if isinstance(value, (bytes, bytearray)):
-            return np.frombuffer(value, np.uint8)
-        try:
-            array = np.asarray(list(value) if isinstance(value, (set, frozenset)) else value)
-        except ValueError:
-            raise MessageError(f"must be a flat sequence of {self.dtype}") from None
-        if array.ndim != 1:
-            raise MessageError(f"must be a flat sequence of {self.dtype}, not of shape {array.shape}")
-        if array.size == 0 or array.dtype == target:
-            return array.astype(target, copy=False)
-        if target.kind == "f" and array.dtype.kind in "fiu":
-            return array.astype(target)
-        if target.kind in "iu" and array.dtype.kind in "iu":
-            limits = np.iinfo(target)
-            if int(array.min()) >= limits.min and int(array.max()) <= limits.max:
-                return array.astype(target)
-        raise MessageError(f"must be a sequence of {self.dtype}, not {value!r:.80}")
-
-
-Field = Scalar | Nested | Array
 
 
 class Message:
@@ -193,7 +82,7 @@ class Message:
     @classmethod
     def get_fields_and_field_types(cls) -> dict[str, str]:
         """Field names and their types, as rclpy spells them."""
-        return {name: _spelling(field) for name, field in cls.FIELDS.items()}
+        return {name: spelling(field) for name, field in cls.FIELDS.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -206,21 +95,6 @@ def _same(left: Any, right: Any) -> bool:
     return left == right
 
 
-def _spelling(field: Field) -> str:
-    if isinstance(field, Nested):
-        package, _, name = field.ros_type.split("/")
-        return f"{package}/{name}"
-    if isinstance(field, Array):
-        inner = _spelling(field.item)
-        if field.size:
-            return f"{inner}[{field.size}]"
-        return f"sequence<{inner}, {field.limit}>" if field.limit else f"sequence<{inner}>"
-    kind = {"bool": "boolean", "float64": "double", "float32": "float", "byte": "octet", "char": "uint8"}.get(
-        field.kind, field.kind
-    )
-    return f"{kind}<{field.limit}>" if field.limit else kind
-
-
 @functools.cache
 def _definitions() -> dict[str, Any]:
     """`(constants, members)` by type name: the store's messages and the parts of services and actions."""
@@ -228,7 +102,7 @@ def _definitions() -> dict[str, Any]:
 
 
 #: Services and actions by name, and the classes of their parts. Registered ones join those of Jazzy.
-_COMPOUNDS: dict[str, str] = dict(SERVICES)
+_COMPOUNDS: dict[str, str] = {**SERVICES, **action_types.ACTIONS}
 _PARTS = {"srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
 
 
@@ -247,12 +121,16 @@ def register(ros_type: str, text: str) -> Any:
 
     Raises `UserError` for text that cannot be read, or another definition of a known type.
     """
+    if ros_type in _COMPOUNDS:
+        _define(ros_type, _COMPOUNDS[ros_type])  # what is known may not have been used yet
     _define(ros_type, text)
     return load(ros_type)
 
 
 def _define(ros_type: str, text: str) -> None:
     definitions, defaults = interface_text.parse(ros_type, text)
+    if "/action/" in ros_type:
+        definitions.update(action_types.carriers(ros_type))
     for name, definition in definitions.items():
         if repr(_definitions().setdefault(name, definition)) != repr(definition):
             raise UserError(f"{ros_type} is known already, with other fields; take another package name")
@@ -272,19 +150,20 @@ def register_files(path: str | Path) -> list[str]:
 @functools.cache
 def load(ros_type: str) -> Any:
     """The class of `package/msg/Name`; of `package/srv/Name` with `.Request` and `.Response`; of
-    `package/action/Name` with `.Goal`, `.Result` and `.Feedback`.
+    `package/action/Name` with `.Goal`, `.Result`, `.Feedback` and rclpy's `.Impl`.
 
     Raises `UserError` for an unknown type.
     """
     if ros_type in _COMPOUNDS:
         _define(ros_type, _COMPOUNDS[ros_type])
-        _, kind, name = ros_type.split("/")
-        parts = {part: load(f"{ros_type}_{part}") for part in _PARTS[kind]}
-        body = {"ROS_TYPE": ros_type, **parts, "__doc__": f"{ros_type}.", "__module__": _module_name(ros_type)}
-        return type(name, (), body)
-    whole = ros_type.rpartition("_")[0]
-    if whole in SERVICES:
-        _define(whole, SERVICES[whole])
+        kind = ros_type.split("/")[1]
+        others = {"Impl": _action_carriers(ros_type)} if kind == "action" else {}
+        return _compound(ros_type, _PARTS[kind], **others)
+    # A part of one: `Name_Request`, `Name_SendGoal_Response`. Names themselves have no underscore.
+    package, _, name = ros_type.rpartition("/")
+    whole = f"{package}/{name.partition('_')[0]}"
+    if whole in _COMPOUNDS:
+        _define(whole, _COMPOUNDS[whole])
     fields = _definitions().get(ros_type)
     if fields is None:
         raise UserError(f"unknown ROS type {ros_type!r}{nearest(ros_type, all_names())}")
@@ -296,6 +175,26 @@ def load(ros_type: str) -> Any:
     body["__slots__"] = tuple(body["FIELDS"])
     body["__doc__"] = f"Message {ros_type}."
     return type(ros_type.rsplit("/", 1)[1], (Message,), body)
+
+
+def _compound(ros_type: str, parts: Iterable[str], **others: Any) -> Any:
+    """A class that only holds the classes of its parts."""
+    body = {"ROS_TYPE": ros_type, **{part: load(f"{ros_type}_{part}") for part in parts}, **others}
+    body.update({"__doc__": f"{ros_type}.", "__module__": _module_name(ros_type)})
+    return type(ros_type.rsplit("/", 1)[1], (), body)
+
+
+def _action_carriers(ros_type: str) -> Any:
+    services = {
+        name: _compound(f"{ros_type}_{part}", _PARTS["srv"]) for name, part in action_types.SERVICE_PARTS.items()
+    }
+    body = {
+        **services,
+        "FeedbackMessage": load(f"{ros_type}_{action_types.FEEDBACK_MESSAGE}"),
+        "CancelGoalService": load("action_msgs/srv/CancelGoal"),
+        "GoalStatusMessage": load("action_msgs/msg/GoalStatusArray"),
+    }
+    return type("Impl", (), body)
 
 
 def _module_name(ros_type: str) -> str:
@@ -314,7 +213,7 @@ def _field(member: Any) -> Field:
     if node == Nodetype.BASE:
         return Scalar(detail[0], detail[1])
     if node == Nodetype.NAME:
-        return Nested(detail)
+        return Nested(detail, load)
     inner, count = detail
     item = _field(inner)
     assert not isinstance(item, Array)

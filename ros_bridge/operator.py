@@ -19,7 +19,7 @@ from mcsd_agent.errors import UserError
 from ros_bridge.address import DEFAULT_URL, token_from_environment
 from ros_bridge.connection import Connection
 
-TASK_TOPIC, STATE_TOPIC = "/sim/task", "/sim/state"
+TASK_TOPIC, STATE_TOPIC, RESET_SERVICE = "/sim/task", "/sim/state", "/sim/reset"
 #: How long a publish may take to come back as a state before it is sent again: longer than DDS discovery.
 RETRY_S = 1.0
 
@@ -47,6 +47,15 @@ class SimState:
     error: str
     received_at: float
     data: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GoalEnd:
+    """How an instruction that was given as a goal ended: succeeded, aborted, canceled or refused."""
+
+    state: str
+    success: bool
+    message: str
 
 
 class Operator:
@@ -78,6 +87,9 @@ class Operator:
         self._connection.advertise(instruction_topic, "std_msgs/msg/String")
         self._connection.advertise(TASK_TOPIC, "std_msgs/msg/String")
         self._connection.subscribe(STATE_TOPIC, "std_msgs/msg/String", self._on_state, depth=1)
+        self._goal: dict[str, Any] = {}
+        self._connection.advertise(f"/{policy}/goal", "std_msgs/msg/String")
+        self._connection.subscribe(f"/{policy}/goal_status", "std_msgs/msg/String", self._on_goal, depth=10)
         self._connection.subscribe(
             f"/{policy}/status", "diagnostic_msgs/msg/DiagnosticArray", self._on_status, depth=10
         )
@@ -136,6 +148,35 @@ class Operator:
         assert self._status is not None
         return self._status
 
+    def execute(
+        self, text: str, timeout_s: float = 60.0, feedback: Callable[[float, float], None] = lambda p, c: None
+    ) -> GoalEnd:
+        """Give `text` as a goal and wait for its end, at most `timeout_s` from its beginning.
+
+        `feedback(progress, confidence)` is called meanwhile, see `goal_topics`. Raises `UserError` when nobody takes
+        the goal up, or its end is not heard. Ctrl-C cancels the goal.
+        """
+        self._require_policy(5.0)
+        self._tasks += 1
+        name = f"{time.time_ns()}-{self._tasks}"
+        wanted = json.dumps({"id": name, "instruction": text, "timeout_s": timeout_s})
+        if not self._publish_until(f"/{self._policy}/goal", wanted, lambda: self._goal.get("id") == name, 5.0):
+            raise UserError(
+                f"policy node {self._policy!r} did not take up the goal {text!r}; does it take instructions?"
+            )
+        end, status = time.monotonic() + timeout_s + RETRY_S, self._goal
+        try:
+            while status["id"] == name and status["state"] == "active" and time.monotonic() < end:
+                feedback(status["progress"], status["confidence"])
+                self.wait(lambda seen=status: self._goal is not seen, RETRY_S)  # type: ignore[misc]
+                status = self._goal
+        except KeyboardInterrupt:
+            self._call("cancel", "std_srvs/srv/Trigger", {}, 5.0)
+            raise
+        if status["id"] != name or status["state"] == "active":
+            raise UserError(f"the end of the goal {text!r} was not heard; is the policy node {self._policy!r} running?")
+        return GoalEnd(status["state"], status["success"], status["message"])
+
     def set_task(
         self,
         seed: int | None = None,
@@ -170,6 +211,10 @@ class Operator:
     def hold(self, is_held: bool, timeout_s: float = 5.0) -> None:
         """Let the robot stand still, or go on."""
         self._call("hold", "std_srvs/srv/SetBool", {"data": is_held}, timeout_s)
+
+    def enable(self, timeout_s: float = 5.0) -> None:
+        """Go on after a hold, or after an emergency stop whose button has been released."""
+        self._call("enable", "std_srvs/srv/Trigger", {}, timeout_s)
 
     def _call(self, service: str, ros_type: str, args: dict[str, Any], timeout_s: float) -> None:
         name = f"/{self._policy}/{service}"
@@ -210,6 +255,12 @@ class Operator:
         values = {str(pair["key"]): str(pair["value"]) for pair in entry["values"]}
         with self._changed:
             self._status = PolicyStatus(str(entry["message"]), values, time.monotonic())
+            self._changed.notify_all()
+
+    def _on_goal(self, message: dict[str, Any]) -> None:
+        status = json.loads(message["data"])
+        with self._changed:
+            self._goal = status
             self._changed.notify_all()
 
     def _on_state(self, message: dict[str, Any]) -> None:

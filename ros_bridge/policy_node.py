@@ -11,8 +11,10 @@ Topics and types are the robot's YAML's. Beside them:
     ~/status  diagnostic_msgs/DiagnosticArray  every second, and at once when the state or the instruction changes
     ~/reset   std_srvs/Trigger                 empty the memory, forget the instruction, clear a fault
     ~/hold    std_srvs/SetBool                 true: stand still, keeping the memory; false: go on
+    ~/enable  std_srvs/Trigger                 go on after a hold or an emergency stop
 
-and, where the robot's YAML has a `heartbeat`, a std_msgs/Empty that must not stay away for too long.
+and where the policy takes instructions, the action ~/execute_instruction (`instruction_action`) and the same on topics
+(`goal_topics`). The YAML may ask for a `heartbeat`, and for an `emergency_stop` that comes before everything else.
 
 The robot stands still until it has been told something. On a lost link, a stale sensor, NaN or a late
 tick it is told to stop, and driving goes on by itself when the cause has passed.
@@ -21,24 +23,30 @@ tick it is told to stop, and driving goes on by itself when the cause has passed
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mcsd_agent.language import Vocabulary
-from mcsd_agent.runtime import Controller, ControllerConfig, RealTimeConfig, Stream, Telemetry
+from mcsd_agent.runtime import Controller, RealTimeConfig, Stream, Telemetry
 from mcsd_agent.runtime.action_filters import ActionHook
+from mcsd_agent.runtime.text_encoders import text_encoder
+from ros_bridge import own_types
 from ros_bridge.backend import Node, QoSProfile, ReliabilityPolicy, is_connected, link_counters, load
+from ros_bridge.commands import CommandMaker
+from ros_bridge.emergency_stop import EmergencyStop
+from ros_bridge.instruction_action import offer_goals
+from ros_bridge.instruction_goals import InstructionGoals
+from ros_bridge.observation_sources import Fields
+from ros_bridge.policy_status import StatusPublisher, recent_ticks
 from ros_bridge.robot_config import RobotConfig, check_fit, load_robot
+from ros_bridge.robot_controller import controller_config
 from ros_bridge.ros_robot import RosRobot
 
 STATUS_PERIOD_S = 1.0
 #: Between the last stop command and the end of its publisher, which would take along what DDS has not sent yet.
 _FAREWELL_S = 0.1
-_OK, _WARN, _ERROR, _STALE = b"\x00", b"\x01", b"\x02", b"\x03"
 
 
 class PolicyNode(Node):
@@ -53,6 +61,7 @@ class PolicyNode(Node):
         telemetry: records every tick; a fresh one is made by default.
         real_time: what the controller's thread asks of the system; what it does not get is logged.
         action_hook: changes actions before they are sent, see `mcsd_agent.runtime.action_filters`.
+        success_estimate: how sure it is that the instruction is carried out, 0 to 1: ends goals (`instruction_goals`).
 
     Raises `UserError` when the artifact cannot be loaded or does not fit the robot.
     """
@@ -68,6 +77,7 @@ class PolicyNode(Node):
         telemetry: Telemetry | None = None,
         real_time: RealTimeConfig | None = None,
         action_hook: ActionHook | None = None,
+        success_estimate: Callable[[], float] | None = None,
     ) -> None:
         config = robot if isinstance(robot, RobotConfig) else load_robot(robot)
         if spoken_ticks is not None and config.instruction is not None:
@@ -76,56 +86,53 @@ class PolicyNode(Node):
         stream = artifact if isinstance(artifact, Stream) else Stream.load(artifact, engine)
         spec = stream.spec
         check_fit(spec.observation, spec.action, spec.rate_hz, config)
+        own_types.register(config.interfaces)
         super().__init__(node_name)
         self.robot_config = config
         self.telemetry = telemetry or Telemetry()
-        self._vocabulary = Vocabulary.from_json(spec.vocabulary) if spec.vocabulary else None
-        self._reason = "starting"
-        self._instruction = ""
+        self._vocabulary = text_encoder(spec.vocabulary) if spec.vocabulary else None
+        self._reason, self._instruction = "starting", ""
         self._unknown_words: tuple[str, ...] = ()
-        self._counts = {"instructions": 0, "memory_resets": 0}
+        self._not_understood = ""
+        self._counts = {"instructions": 0, "memory_resets": 0, "emergency_stops": 0}
+        self._stop_event = threading.Event()
 
-        newest = QoSProfile(depth=1)
-        twist = load(config.action.message_type)
-        self._commands = self.create_publisher(twist, config.action.topic, newest)
-        self._array, self._entry, self._pair = (
-            load(f"diagnostic_msgs/msg/{name}") for name in ("DiagnosticArray", "DiagnosticStatus", "KeyValue")
-        )
-        self._statuses = self.create_publisher(self._array, "~/status", QoSProfile(depth=10))
+        commands = CommandMaker(config.action, load, lambda: self.get_clock().now().to_msg())
+        publisher = self.create_publisher(commands.message_class, config.action.topic, QoSProfile(depth=1))
+        self._statuses = StatusPublisher(self, config.name)
         self.robot = RosRobot(
             config,
             spec.observation,
-            twist=twist,
-            publish=self._commands.publish,
+            commands=commands,
+            publish=publisher.publish,
             is_connected=lambda: is_connected(self),
             on_reason=self._note_reason,
         )
         self.controller = Controller(
             stream,
             self.robot,
-            _controller_config(config, spec.observation),
+            controller_config(config, spec.observation),
             telemetry=self.telemetry,
             real_time=real_time,
             action_hook=action_hook,
         )
         for note in self.controller.real_time_notes:
             self.get_logger().warning(note)
-        sensor_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        for name, receive in self.robot.receivers().items():
-            observation = config.observations[name]
-            self.create_subscription(load(observation.source.message_type), observation.topic, receive, sensor_qos)
+        self._goals = InstructionGoals(
+            hear=self._take_up, forget=self._forget, estimate=success_estimate, obstacle=self._obstacle
+        )
+        self._subscribe()
         if config.instruction is not None and config.instruction.name in spec.observation:
-            self.create_subscription(
-                load("std_msgs/msg/String"), config.instruction.topic, self._hear, QoSProfile(depth=10)
-            )
-        if config.heartbeat is not None:
-            self.create_subscription(
-                load("std_msgs/msg/Empty"), config.heartbeat.topic, lambda _: self.controller.heartbeat(), newest
-            )
+            topic = config.instruction.topic
+            self.create_subscription(load("std_msgs/msg/String"), topic, self._hear, QoSProfile(depth=10))
+            offer_goals(self, self._goals)
         self.create_service(load("std_srvs/srv/Trigger"), "~/reset", self._on_reset)
+        self.create_service(load("std_srvs/srv/Trigger"), "~/enable", self._on_enable)
         self.create_service(load("std_srvs/srv/SetBool"), "~/hold", self._on_hold)
         self.create_timer(STATUS_PERIOD_S, self.publish_status)
-        self._stop_event = threading.Event()
+        self._emergency = None
+        if config.emergency_stop is not None:
+            self._emergency = EmergencyStop(self, config.emergency_stop.topic, self._stop_now)
         self._thread = threading.Thread(
             target=self.controller.run, args=(self._stop_event,), name=f"{node_name}-controller", daemon=True
         )
@@ -138,28 +145,54 @@ class PolicyNode(Node):
     def destroy_node(self) -> None:
         """Stop the robot, end the controller's thread, and withdraw everything."""
         if self._thread.is_alive():
+            self._goals.interrupt("the policy node was ended")
             self._stop_event.set()
             self._thread.join(timeout=2.0)
+            if self._emergency is not None:
+                self._emergency.close()
             if self.context.ok():
                 self.publish_status()
                 time.sleep(_FAREWELL_S)
         super().destroy_node()
 
+    def _subscribe(self) -> None:
+        """Hear the sensors, and the heartbeat where there is one."""
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for name, receive in self.robot.receivers().items():
+            observation = self.robot_config.observations[name]
+            kind, source = load(observation.message_type), observation.source
+            if isinstance(source, Fields):
+                source.check(kind())
+            self.create_subscription(kind, observation.topic, receive, qos)
+        heartbeat = self.robot_config.heartbeat
+        if heartbeat is not None:
+            empty = load("std_msgs/msg/Empty")
+            self.create_subscription(empty, heartbeat.topic, lambda _: self.controller.heartbeat(), QoSProfile(depth=1))
+
     # -- callbacks on the executor's thread --------------------------------------------------------
 
     def _hear(self, message: Any) -> None:
-        text = " ".join(message.data.split())
+        self._goals.interrupt("another instruction was said")
+        self._take_up(" ".join(message.data.split()))
+
+    def _take_up(self, text: str) -> None:
         self._unknown_words = self._vocabulary.unknown_words(text) if self._vocabulary else ()
+        # Judged before the controller hears it: a sentence encoder takes longer than a tick may.
+        self._not_understood = self.controller.objection(text)
         self._instruction = text
         self._counts["instructions"] += 1
         self.robot.spoken.hear(text)
-        if self._unknown_words:
-            self.get_logger().warning(f"instruction {text!r}: the policy has never seen {self._unknown_text()}")
+        if self._not_understood:
+            self.get_logger().warning(f"instruction {text[:80]!r} is not understood: {self._not_understood}")
         self.publish_status()
 
-    def _on_reset(self, request: Any, response: Any) -> Any:
+    def _forget(self) -> None:
         self.robot.spoken.forget()
-        self._instruction, self._unknown_words = "", ()
+        self._instruction, self._unknown_words, self._not_understood = "", (), ""
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        self._goals.interrupt("the memory was reset")
+        self._forget()
         self.controller.reset_memory()
         self._counts["memory_resets"] += 1
         response.success, response.message = True, "memory empty, waiting for an instruction"
@@ -173,39 +206,34 @@ class PolicyNode(Node):
         response.success, response.message = True, "held" if request.data else "enabled"
         return response
 
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        if self._emergency is not None and self._emergency.is_pressed:
+            response.success, response.message = False, "the emergency stop is still pressed: its topic said true last"
+            return response
+        self.robot.release()
+        self.controller.end_emergency_stop()
+        self.controller.enable()
+        response.success, response.message = True, "enabled"
+        return response
+
+    def _obstacle(self) -> str | None:
+        if self.robot.is_halted:
+            return "the emergency stop was pressed"
+        return f"the policy failed: {self.controller.faulted}" if self.controller.faulted else None
+
     def publish_status(self) -> None:
         """Publish the diagnostic status now."""
-        values = self.status()
-        entry = self._entry(
-            level=_level(self._reason),
-            name=f"{self.get_name()}: {self.robot_config.name}",
-            message=self._reason,
-            hardware_id=self.robot_config.name,
-            values=[self._pair(key=key, value=value) for key, value in values.items()],
-        )
-        message = self._array(status=[entry])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._statuses.publish(message)
+        self._statuses.publish(self._reason, self.status())
 
     def status(self) -> Mapping[str, str]:
         """What `~/status` carries, by key."""
-        ticks = self.telemetry.ticks
-        last = ticks[-1] if ticks else None
-        recent = [t for t in ticks[-int(2 / self.controller.period_s) - 1 :]]
-        span_s = recent[-1].time - recent[0].time if len(recent) > 1 else 0.0
-        latencies = sorted(t.latency_s for t in recent)
         values: dict[str, object] = {
             "reason": self._reason,
-            "mode": self.controller.mode,
-            "detail": last.detail if last else "",
             "instruction": self._instruction,
             "unknown_words": self._unknown_text(),
-            "rate_hz": f"{(len(recent) - 1) / span_s:.2f}" if span_s > 0 else "0",
-            "oldest_ms": f"{1e3 * max((t.oldest_s for t in recent if not math.isnan(t.oldest_s)), default=0.0):.1f}",
-            "latency_ms": f"{1e3 * latencies[len(latencies) // 2]:.2f}" if latencies else "0",
-            "state_norm": f"{last.state_norm:.3g}" if last else "0",
-            "ticks": last.index + 1 if last else 0,
-            "skipped": sum(t.skipped for t in ticks),
+            "not_understood": self._not_understood,
+            "goal": self._goals.active.instruction if self._goals.active else "",
+            **recent_ticks(self.controller),
             "connected": is_connected(self),
             **self._counts,
         }
@@ -215,7 +243,13 @@ class PolicyNode(Node):
         values |= {f"link_{cause}": count for cause, count in link_counters(self).items()}
         return {key: str(value) for key, value in values.items()}
 
-    # -- on the controller's thread ------------------------------------------------------------------
+    # -- on other threads: the emergency stop's, and the controller's --------------------------------
+
+    def _stop_now(self) -> None:
+        self.controller.emergency_stop()
+        if not self.robot.is_halted:
+            self._counts["emergency_stops"] += 1
+        self.robot.halt()
 
     def _note_reason(self, reason: str) -> None:
         if reason == self._reason:
@@ -227,27 +261,3 @@ class PolicyNode(Node):
 
     def _unknown_text(self) -> str:
         return ", ".join(self._unknown_words)
-
-
-def _controller_config(robot: RobotConfig, needed: Collection[str]) -> ControllerConfig:
-    """The robot's YAML in the controller's words; `needed` are the observations that the policy has."""
-    used = {name: o for name, o in robot.observations.items() if name in needed}
-    return ControllerConfig(
-        follow_sensors=True,
-        max_age_by_name={name: o.max_age_s for name, o in used.items()},
-        max_frozen_by_name={name: o.max_frozen_s for name, o in used.items() if o.max_frozen_s is not None},
-        heartbeat_s=robot.heartbeat.max_silence_s if robot.heartbeat else None,
-        slew_per_s=robot.action.slew_per_s,
-        low_pass_s=robot.action.low_pass_s,
-        max_excess=robot.action.max_excess,
-        **vars(robot.safety),
-    )
-
-
-def _level(reason: str) -> bytes:
-    kind = reason.partition(":")[0]
-    if kind == "ok":
-        return _OK
-    if kind in ("disconnected", "missing", "stale", "frozen", "heartbeat"):
-        return _STALE
-    return _WARN if kind in ("starting", "held", "late", "clock_jump", "shutdown") else _ERROR

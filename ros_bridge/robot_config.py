@@ -1,19 +1,14 @@
 """A robot in one YAML file: which topics are which observations, and how an action becomes a command.
 
-See `configs/robots/diffdrive.yaml`. Every observation has a topic and exactly one source block, which
-says what message is expected there and how it is read:
-
-    scan         sensor_msgs/msg/LaserScan   rays at given angles
-    label_image  sensor_msgs/msg/Image       one row of class ids
-    joints       sensor_msgs/msg/JointState  one quantity of named joints
-    odometry     nav_msgs/msg/Odometry       wheel speeds of a differential drive
+See `configs/robots/`. Every observation has a topic and exactly one source block (`observation_sources`), which says
+what message is expected there and how it is read; `action_config` has the way back.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,118 +16,99 @@ from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
 from mcsd_agent.spaces import BoxSpec, MultiDiscreteSpec, Spec, TextSpec
 from mcsd_agent.strict import build, load_yaml
+from ros_bridge.action_config import ActionConfig, per_entry
+from ros_bridge.camera_config import Camera
+from ros_bridge.config_checks import require, require_positive, require_topic
+from ros_bridge.observation_sources import Fields, Imu, Joints, LabelImage, NumberArray, Odometry, Scan, Source
+from ros_bridge.units import factor
 
-
-@dataclass(frozen=True)
-class Scan:
-    """`rays` ranges in metres, the first at `start_deg`, the last at `stop_deg` (counter-clockwise positive).
-
-    No echo (infinity, NaN, null) and anything beyond `max_range_m` reads as `max_range_m`.
-    """
-
-    start_deg: float
-    stop_deg: float
-    rays: int
-    max_range_m: float
-
-    message_type = "sensor_msgs/msg/LaserScan"
-
-    def __post_init__(self) -> None:
-        _require(self.rays >= 2, "scan.rays", self.rays, "at least 2")
-        _require(self.max_range_m > 0, "scan.max_range_m", self.max_range_m, "above 0")
-        _require(self.start_deg != self.stop_deg, "scan.stop_deg", self.stop_deg, "different from start_deg")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.rays,)
-
-
-@dataclass(frozen=True)
-class LabelImage:
-    """`width` class ids in one row of an 8-bit image, column 0 left-most."""
-
-    width: int
-
-    message_type = "sensor_msgs/msg/Image"
-
-    def __post_init__(self) -> None:
-        _require(self.width >= 1, "label_image.width", self.width, "at least 1")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.width,)
-
-
-@dataclass(frozen=True)
-class Joints:
-    """One quantity (rad, rad/s, N m; or their linear kin) of the joints called `names`, in this order."""
-
-    names: tuple[str, ...]
-    quantity: Literal["position", "velocity", "effort"] = "velocity"
-
-    message_type = "sensor_msgs/msg/JointState"
-
-    def __post_init__(self) -> None:
-        _require(len(self.names) > 0, "joints.names", list(self.names), "a list of at least one joint")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.names),)
-
-
-@dataclass(frozen=True)
-class Odometry:
-    """Left and right wheel speed in rad/s, worked out from a differential drive's twist."""
-
-    wheel_radius_m: float
-    track_m: float
-
-    message_type = "nav_msgs/msg/Odometry"
-
-    def __post_init__(self) -> None:
-        _require(self.wheel_radius_m > 0, "odometry.wheel_radius_m", self.wheel_radius_m, "above 0")
-        _require(self.track_m > 0, "odometry.track_m", self.track_m, "above 0")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (2,)
-
-
-Source = Scan | LabelImage | Joints | Odometry
+_SOURCES = ("scan", "label_image", "camera", "joints", "odometry", "imu", "array", "fields")
 
 
 @dataclass(frozen=True)
 class ObservationConfig:
     """One observation: where it comes from and how old it may be when the policy uses it.
 
-    `max_frozen_s`: for how long it may repeat itself to the last bit; None: for ever.
+    `rate_hz`: how often it comes, where that is not the robot's rate.
+    `message`: the ROS type, where the source can read several. The value is `read * scale + offset`, within `clip`;
+    `message_unit` is converted to `unit` before that. `max_frozen_s`: for how long it may repeat itself to the last
+    bit; None: for ever.
     """
 
     topic: str
     max_age_s: float
     unit: str = ""
     max_frozen_s: float | None = None
+    rate_hz: float | None = None
+    message: str = ""
+    message_unit: str = ""
+    scale: float | tuple[float, ...] | None = None
+    offset: float | tuple[float, ...] | None = None
+    clip: tuple[float, float] | None = None
     scan: Scan | None = None
     label_image: LabelImage | None = None
+    camera: Camera | None = None
     joints: Joints | None = None
     odometry: Odometry | None = None
+    imu: Imu | None = None
+    array: NumberArray | None = None
+    fields: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_topic(self.topic)
-        _require(self.max_age_s > 0, "max_age_s", self.max_age_s, "above 0")
-        _require_positive(self, "max_frozen_s")
-        given = [s for s in (self.scan, self.label_image, self.joints, self.odometry) if s is not None]
+        require_topic(self.topic)
+        require(self.max_age_s > 0, "max_age_s", self.max_age_s, "above 0")
+        require_positive(self, "max_frozen_s", "rate_hz")
+        if self.rate_hz is not None:
+            least = 1 / self.rate_hz
+            require(
+                self.max_age_s >= least, "max_age_s", self.max_age_s, f"at least the sensor's period, {least:.3g} s"
+            )
+        given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
             raise UserError(
-                f"observation on {self.topic!r} has {len(given)} sources; give exactly one of"
-                " scan, label_image, joints, odometry"
+                f"observation on {self.topic!r} has {len(given)} sources; give exactly one of {', '.join(_SOURCES)}"
             )
+        types = self.source.message_types
+        if not types and self.message.count("/") != 2:
+            raise UserError(f"message is {self.message!r}; with fields it must be a type like geometry_msgs/msg/Pose")
+        if types and self.message and self.message not in types:
+            raise UserError(f"message is {self.message!r}; {given[0]} reads {' or '.join(types)}")
+        if self.message_unit:
+            require(bool(self.unit), "unit", self.unit, "given with message_unit")
+            factor(self.message_unit, self.unit)
+        if self.is_transformed and self.source.dtype == "int64":
+            raise UserError(f"{given[0]} gives class ids; scale, offset, clip and message_unit make no sense there")
+        for key in ("scale", "offset"):
+            value, shape = getattr(self, key), self.source.shape
+            if isinstance(value, tuple):
+                require(len(value) == math.prod(shape), key, list(value), f"one number, or {math.prod(shape)}")
+            require(value is None or all(map(math.isfinite, per_entry(value, 1))), key, value, "finite")
+        if self.clip is not None:
+            require(self.clip[0] < self.clip[1], "clip", list(self.clip), "[low, high] with low < high")
 
     @property
     def source(self) -> Source:
-        source = self.scan or self.label_image or self.joints or self.odometry
-        assert source is not None
+        if self.fields is not None:
+            return Fields.of(self.fields)
+        source = next(getattr(self, name) for name in _SOURCES if getattr(self, name) is not None)
+        assert not isinstance(source, tuple)
         return source
+
+    @property
+    def message_type(self) -> str:
+        """The ROS type that is expected on the topic."""
+        types: tuple[str, ...] = self.source.message_types
+        return self.message or types[0]
+
+    @property
+    def is_transformed(self) -> bool:
+        """Whether the numbers in the message are changed."""
+        return bool(self.message_unit) or any(v is not None for v in (self.scale, self.offset, self.clip))
+
+    @property
+    def dtype(self) -> str:
+        """Of the observation: float32, uint8 for untouched pixels, int64 for class ids."""
+        return "float32" if self.is_transformed else self.source.dtype
 
 
 @dataclass(frozen=True)
@@ -144,47 +120,9 @@ class InstructionConfig:
     spoken_ticks: int | None = None
 
     def __post_init__(self) -> None:
-        _check_topic(self.topic)
+        require_topic(self.topic)
         ticks = self.spoken_ticks
-        _require(ticks is None or ticks >= 1, "instruction.spoken_ticks", ticks, "at least 1, or null")
-
-
-@dataclass(frozen=True)
-class ActionConfig:
-    """How an action becomes a geometry_msgs/msg/Twist: entry i goes to `fields[i]`, within [low, high] (SI units).
-
-    `slew_per_s` limits the change per second of each entry (null: no limit), `low_pass_s` is the time constant of
-    a low-pass (null: none). Stopping is never limited. `max_excess`: how far the policy may ask beyond its bounds,
-    in widths of them, before it is taken for broken (null: any distance).
-    """
-
-    topic: str
-    fields: tuple[str, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    slew_per_s: tuple[float, ...] | None = None
-    low_pass_s: float | None = None
-    max_excess: float | None = None
-
-    message_type = "geometry_msgs/msg/Twist"
-
-    def __post_init__(self) -> None:
-        _check_topic(self.topic)
-        axes = [f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz"]
-        for name in self.fields:
-            if name not in axes:
-                raise UserError(f"action.fields: {name!r} is no field of a Twist{nearest(name, axes)}")
-        _require(0 < len(self.fields) == len(set(self.fields)), "action.fields", list(self.fields), "distinct fields")
-        for key in ("low", "high", "slew_per_s"):
-            values = getattr(self, key)
-            if values is not None:
-                _require(len(values) == len(self.fields), f"action.{key}", list(values), "one value per field")
-                _require(all(map(math.isfinite, values)), f"action.{key}", list(values), "finite")
-        for low, high in zip(self.low, self.high, strict=True):
-            _require(low <= 0 <= high and low < high, "action bounds", [low, high], "low <= 0 <= high: 0 must stop it")
-        if self.slew_per_s is not None:
-            _require(min(self.slew_per_s) > 0, "action.slew_per_s", list(self.slew_per_s), "above 0, or null")
-        _require_positive(self, "low_pass_s", "max_excess")
+        require(ticks is None or ticks >= 1, "instruction.spoken_ticks", ticks, "at least 1, or null")
 
 
 @dataclass(frozen=True)
@@ -195,8 +133,18 @@ class HeartbeatConfig:
     max_silence_s: float
 
     def __post_init__(self) -> None:
-        _check_topic(self.topic)
-        _require_positive(self, "max_silence_s")
+        require_topic(self.topic)
+        require_positive(self, "max_silence_s")
+
+
+@dataclass(frozen=True)
+class EmergencyStopConfig:
+    """A std_msgs/msg/Bool: true stops the robot at once and for good, until it is false and `~/enable` is called."""
+
+    topic: str
+
+    def __post_init__(self) -> None:
+        require_topic(self.topic)
 
 
 @dataclass(frozen=True)
@@ -211,15 +159,31 @@ class SafetyConfig:
     max_state_growth: float | None = None
     state_norm_ticks: int = 1000
     on_resume: Literal["keep", "reset"] = "keep"
+    on_unknown_instruction: Literal["hold", "go_on"] = "hold"
+    max_unknown_share: float = 0.0
+    max_instruction_distance: float | None = None
     on_telemetry_loss: Literal["stop", "go_on"] = "stop"
 
     def __post_init__(self) -> None:
-        _require_positive(self, "late_tolerance_s", "max_clock_jump_s", "max_state_growth", "state_norm_ticks")
+        require_positive(
+            self,
+            "late_tolerance_s",
+            "max_clock_jump_s",
+            "max_state_growth",
+            "state_norm_ticks",
+            "max_instruction_distance",
+        )
+        if not 0.0 <= self.max_unknown_share <= 1.0:
+            raise UserError(f"max_unknown_share={self.max_unknown_share} must be from 0 to 1")
 
 
 @dataclass(frozen=True)
 class RobotConfig:
-    """Everything the policy node and the simulated robot must agree on."""
+    """Everything the policy node and the simulated robot must agree on.
+
+    `interfaces`: a folder with the `package/msg/Name.msg` of messages that ROS does not ship, beside the YAML file;
+    only used over rosbridge.
+    """
 
     name: str
     rate_hz: float
@@ -228,23 +192,40 @@ class RobotConfig:
     action: ActionConfig
     instruction: InstructionConfig | None = None
     heartbeat: HeartbeatConfig | None = None
+    emergency_stop: EmergencyStopConfig | None = None
+    interfaces: Path | None = None
     safety: SafetyConfig = field(default_factory=SafetyConfig)
 
     def __post_init__(self) -> None:
-        _require(0 < self.rate_hz <= 1000, "rate_hz", self.rate_hz, "in (0, 1000]")
-        _require(self.watchdog_s >= 1 / self.rate_hz, "watchdog_s", self.watchdog_s, "at least one period")
-        _require(bool(self.observations), "observations", {}, "at least one observation")
+        require(0 < self.rate_hz <= 1000, "rate_hz", self.rate_hz, "in (0, 1000]")
+        require(self.watchdog_s >= 1 / self.rate_hz, "watchdog_s", self.watchdog_s, "at least one period")
+        require(bool(self.observations), "observations", {}, "at least one observation")
         if self.instruction is not None and self.instruction.name in self.observations:
             raise UserError(f"{self.instruction.name!r} is both the instruction and an observation; rename one")
+        if self.action.hold_from is not None:
+            self._check_hold(self.action.hold_from)
+
+    def _check_hold(self, name: str) -> None:
+        joints = self.observations[name].joints if name in self.observations else None
+        if joints is None or joints.quantity != "position":
+            known = [n for n, o in self.observations.items() if o.joints and o.joints.quantity == "position"]
+            raise UserError(f"action.hold_from is {name!r}; it must be a joints observation of positions: {known}")
+        missing = [joint for joint in self.action.fields if joint not in joints.names]
+        if missing or self.observations[name].is_transformed:
+            what = f"no joint {missing[0]!r}" if missing else "a scale, offset, clip or message_unit"
+            raise UserError(f"action.hold_from: observation {name!r} has {what}; a stop needs the joints as they are")
 
 
 def load_robot(path: str | Path) -> RobotConfig:
     """The robot in a YAML file; `UserError` names the file, the key, its value and the constraint."""
     data = load_yaml(path)
     try:
-        return build(RobotConfig, data)
+        config = build(RobotConfig, data)
     except UserError as error:
         raise UserError(f"robot {str(path)!r}: {error}") from None
+    if config.interfaces is None:
+        return config
+    return replace(config, interfaces=Path(path).parent / config.interfaces)
 
 
 def check_fit(observation: Mapping[str, Spec], action: Spec, rate_hz: float, robot: RobotConfig) -> None:
@@ -279,31 +260,18 @@ def check_fit(observation: Mapping[str, Spec], action: Spec, rate_hz: float, rob
 
 
 def _check_observation(name: str, spec: Spec, config: ObservationConfig) -> None:
-    source = config.source
-    wants_integers = isinstance(source, LabelImage)
-    fits = isinstance(spec, MultiDiscreteSpec) if wants_integers else isinstance(spec, BoxSpec)
-    if not fits or spec.shape != source.shape:
-        kind = "integers" if wants_integers else "numbers"
+    dtype, shape = config.dtype, config.source.shape
+    if dtype == "int64":
+        kind, fits = "integers", isinstance(spec, MultiDiscreteSpec)
+    elif dtype == "uint8":
+        kind, fits = "uint8 pixels", isinstance(spec, BoxSpec) and spec.dtype == "uint8"
+    else:
+        kind, fits = "numbers", isinstance(spec, BoxSpec) and spec.dtype != "uint8"
+    if not fits or spec.shape != shape:
+        what = f"{spec.kind} of {spec.dtype}" if spec.shape == shape else spec.kind
         raise UserError(
-            f"observation {name!r} is {spec.kind} of shape {spec.shape} in the artifact, but the robot gives"
-            f" {kind} of shape {source.shape}; correct the robot's YAML or use another artifact"
+            f"observation {name!r} is {what} of shape {spec.shape} in the artifact, but the robot gives"
+            f" {kind} of shape {shape}; correct the robot's YAML or use another artifact"
         )
     if spec.unit and config.unit and spec.unit != config.unit:
         raise UserError(f"observation {name!r} is in {spec.unit} in the artifact but in {config.unit} on the robot")
-
-
-def _require(holds: bool, key: str, value: object, constraint: str) -> None:
-    if not holds:
-        raise UserError(f"{key} is {value!r}; it must be {constraint}")
-
-
-def _require_positive(config: object, *keys: str) -> None:
-    for key in keys:
-        value = getattr(config, key)
-        _require(value is None or 0 < value < math.inf, key, value, "a finite number above 0, or null")
-
-
-def _check_topic(topic: str) -> None:
-    words = topic.removeprefix("/").split("/")
-    if not topic.startswith("/") or not all(w.replace("_", "a").isalnum() and not w[0].isdigit() for w in words):
-        raise UserError(f"topic {topic!r} must be absolute, like /scan: words of letters, digits and _ between /")

@@ -6,6 +6,7 @@ ROS callbacks only copy into mailboxes; the controller's thread only reads them.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 from collections import Counter
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from mcsd_agent.runtime import Reading
+from ros_bridge.commands import CommandMaker
 from ros_bridge.robot_config import RobotConfig
-from ros_bridge.sensors import Mailbox, SensorError, read, stamp_seconds
+from ros_bridge.sensors import Mailbox, SensorError, reader, stamp_seconds
 
 
 class SpokenText:
@@ -56,13 +58,13 @@ class SpokenText:
 
 
 class RosRobot:
-    """Mailboxes in, Twist out.
+    """Mailboxes in, commands out.
 
     Args:
         config: the robot.
         names: observations that the policy uses.
-        twist: class of geometry_msgs/msg/Twist.
-        publish: sends a Twist, or drops it.
+        commands: makes the messages of `config.action`.
+        publish: sends one, or drops it.
         is_connected: whether it would be sent.
         on_reason: called on the controller's thread with "ok" or why the robot was stopped, at every tick.
     """
@@ -72,7 +74,7 @@ class RosRobot:
         config: RobotConfig,
         names: Iterable[str],
         *,
-        twist: Callable[[], Any],
+        commands: CommandMaker,
         publish: Callable[[Any], None],
         is_connected: Callable[[], bool] = lambda: True,
         on_reason: Callable[[str], None] = lambda reason: None,
@@ -82,56 +84,116 @@ class RosRobot:
         self.spoken = SpokenText(config.instruction.spoken_ticks if config.instruction else None)
         self.rejected: Counter[str] = Counter()
         self.last_error = ""
-        self._mailboxes = {name: Mailbox() for name in names if name in config.observations}
-        self._twist, self._publish = twist, publish
+        self._names = tuple(name for name in names if name in config.observations)
+        hold = config.action.hold_from
+        wanted = dict.fromkeys([*self._names, *([hold] if hold else [])])
+        self._mailboxes = {name: Mailbox() for name in wanted}
+        self._readers = {name: reader(config.observations[name]) for name in wanted}
+        self._commands, self._publish = commands, publish
         self._is_connected, self._on_reason = is_connected, on_reason
         self._clock = clock
-        self._low = np.asarray(config.action.low, np.float32)
-        self._high = np.asarray(config.action.high, np.float32)
+        self._ready_s = math.nan
+        self._sending = threading.Lock()
+        self._halted = False
+        self._held: np.ndarray | None = None
+        self._sent: np.ndarray | None = None
+        self._hold_index: list[int] = []
+        if hold is not None:
+            joints = config.observations[hold].joints
+            assert joints is not None
+            self._hold_index = [joints.names.index(name) for name in config.action.fields]
 
     def receivers(self) -> dict[str, Callable[[Any], None]]:
         """The subscription callback of every observation, by name."""
         return {name: functools.partial(self._receive, name) for name in self._mailboxes}
 
+    def newest(self, name: str) -> tuple[np.ndarray, float] | None:
+        """The newest value of an observation and when it was measured; None when nothing has come yet."""
+        return self._mailboxes[name].get()
+
     def observe(self) -> Reading:
         """The newest values and when they were measured."""
         values: dict[str, Any] = {}
         stamps: dict[str, float] = {}
-        for name, mailbox in self._mailboxes.items():
-            entry = mailbox.get()
+        for name in self._names:
+            entry = self._mailboxes[name].get()
             if entry is not None:
                 values[name], stamps[name] = entry
         text = self.spoken.visible()
         if self.config.instruction is not None and text is not None:
             values[self.config.instruction.name] = text
-        return Reading(values, stamps, self._is_connected())
+        return Reading(values, stamps, self._is_connected(), self._ready_s)
 
     def send(self, action: np.ndarray) -> np.ndarray:
-        """Publish the action, clipped to the robot's own bounds; returns what was published."""
-        sent = np.clip(np.asarray(action, np.float32), self._low, self._high)
-        self._publish(self._command(sent))
+        """Publish the action, clipped to the robot's own bounds; returns the action that was published.
+
+        While halted it publishes a stop instead, and returns zeros. Raises `SensorError` where `max_step` is asked for
+        and the position is not known.
+        """
+        with self._sending:
+            if self._halted:
+                self._publish_stop()
+                return np.zeros(len(self.config.action.fields), np.float32)
+            position = self._position()
+            if self.config.action.max_step is not None and position is None:
+                name = self.config.action.hold_from
+                raise SensorError(f"{name} is missing or too old; max_step needs to know where the robot is")
+            values = self._commands.values(action, position)
+            self._publish(self._commands.message(values))
+            self._held, self._sent = None, values
         self.spoken.used()
         self._on_reason("ok")
-        return sent
+        return self._commands.action_of(values)
 
     def stop(self, reason: str) -> None:
-        """Publish a Twist of zeros."""
+        """Publish what stops the robot, if it is known."""
         self._on_reason(reason)
-        self._publish(self._twist())
+        with self._sending:
+            self._publish_stop()
+
+    def halt(self) -> None:
+        """Stop now and send nothing but stops until `release`. Any thread; no action that is on its way comes after."""
+        with self._sending:
+            self._halted = True
+            self._publish_stop()
+
+    def release(self) -> None:
+        """Actions are sent again."""
+        with self._sending:
+            self._halted = False
+
+    @property
+    def is_halted(self) -> bool:
+        """Between `halt` and `release`."""
+        return self._halted
+
+    def _publish_stop(self) -> None:
+        if self.config.action.holds and self._held is None:
+            # Where it is when the stop begins: following every measurement, an arm would sink by its own weight.
+            position = self._position()
+            self._held = self._sent if position is None else position
+        message = self._commands.stop_message(self._held)
+        if message is not None:
+            self._publish(message)
+
+    def _position(self) -> np.ndarray | None:
+        """Where the robot is by the observation that a stop holds; None when that is not known, or too old."""
+        name = self.config.action.hold_from
+        entry = None if name is None else self._mailboxes[name].get()
+        if name is None or entry is None:
+            return None
+        value, at = entry
+        is_fresh = self._clock() - at <= self.config.observations[name].max_age_s
+        return value[self._hold_index] if is_fresh and np.isfinite(value).all() else None
 
     def _receive(self, name: str, message: Any) -> None:
         arrival_s = self._clock()
         try:
-            value = read(self.config.observations[name].source, message)
+            value = self._readers[name](message)
         except SensorError as error:
             self.rejected[name] += 1
             self.last_error = f"{name}: {error}"
             return
         self._mailboxes[name].put(value, arrival_s, stamp_seconds(message))
-
-    def _command(self, action: np.ndarray) -> Any:
-        message = self._twist()
-        for field, value in zip(self.config.action.fields, action.tolist(), strict=True):
-            part, axis = field.split(".")
-            setattr(getattr(message, part), axis, value)
-        return message
+        if name in self._names:
+            self._ready_s = self._clock()

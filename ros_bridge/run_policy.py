@@ -36,7 +36,7 @@ def run_policy(
     `spoken_ticks` and `real_time` as in `PolicyNode`. Raises `UserError` for anything that does not fit.
     """
     if native:
-        _import_native()
+        import_native()
     from ros_bridge.backend import NATIVE, ExternalShutdownException, rclpy
     from ros_bridge.policy_node import PolicyNode
 
@@ -81,7 +81,8 @@ def run_policy(
     return telemetry.summary()
 
 
-def _import_native() -> None:
+def import_native() -> None:
+    """Make this process one of native rclpy; `UserError` where there is none."""
     try:
         import rclpy  # noqa: F401
     except ImportError as error:

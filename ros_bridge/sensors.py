@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ros_bridge.robot_config import Joints, LabelImage, Odometry, Scan, Source
+from ros_bridge.action_config import per_entry
+from ros_bridge.camera import PictureError, read_picture
+from ros_bridge.camera_config import Camera
+from ros_bridge.field_paths import PathError
+from ros_bridge.observation_sources import Fields, Imu, Joints, LabelImage, NumberArray, Odometry, Scan, Source
+from ros_bridge.robot_config import ObservationConfig
+from ros_bridge.units import factor
 
 #: Messages over which the smallest delay is remembered: 10 s at 10 Hz.
 DELAY_WINDOW = 100
@@ -22,15 +29,46 @@ class SensorError(ValueError):
     """A message does not hold what the robot's YAML says."""
 
 
+def reader(config: ObservationConfig) -> Callable[[Any], np.ndarray]:
+    """What makes the observation, of `config.source.shape` and `config.dtype`, of a message or raises `SensorError`."""
+    source = config.source
+    if isinstance(source, Camera):
+        import cv2  # noqa: F401 (missing, that is known now; and the first picture need not wait for it)
+    if not config.is_transformed:
+        return lambda message: read(source, message)
+    scale, offset = (
+        np.reshape(per_entry(given if given is not None else default, math.prod(source.shape)), source.shape)
+        for given, default in ((config.scale, 1.0), (config.offset, 0.0))
+    )
+    if config.message_unit:
+        # The scale is of the policy's unit.
+        scale = scale * factor(config.message_unit, config.unit)
+    low, high = config.clip or (-math.inf, math.inf)
+
+    def transformed(message: Any) -> np.ndarray:
+        return np.clip(read(source, message) * scale + offset, low, high).astype(np.float32)
+
+    return transformed
+
+
 def read(source: Source, message: Any) -> np.ndarray:
-    """The observation in `message`, of `source.shape`: float32, or int64 for labels."""
+    """What `source` reads in `message`, of its shape and dtype, as it is there."""
     if isinstance(source, Scan):
         return _scan(source, message)
     if isinstance(source, LabelImage):
         return _labels(source, message)
+    if isinstance(source, Camera):
+        try:
+            return read_picture(source, message)
+        except PictureError as error:
+            raise SensorError(str(error)) from None
     if isinstance(source, Joints):
         return _joints(source, message)
-    return _wheels(source, message)
+    if isinstance(source, Odometry):
+        return _wheels(source, message)
+    if isinstance(source, Imu):
+        return _imu(source, message)
+    return _numbers(source, message) if isinstance(source, NumberArray) else _fields(source, message)
 
 
 def _scan(source: Scan, message: Any) -> np.ndarray:
@@ -69,7 +107,10 @@ def _labels(source: LabelImage, message: Any) -> np.ndarray:
     data = np.frombuffer(bytes(message.data), np.uint8)
     if data.size < source.width:
         raise SensorError(f"Image has {data.size} bytes of data; it must have {source.width}")
-    return data[: source.width].astype(np.int64)
+    labels = data[: source.width].astype(np.int64)
+    if labels.max() >= source.classes:
+        raise SensorError(f"Image holds class {labels.max()}; the robot's YAML has {source.classes} classes, from 0 on")
+    return labels
 
 
 def _joints(source: Joints, message: Any) -> np.ndarray:
@@ -86,6 +127,32 @@ def _wheels(source: Odometry, message: Any) -> np.ndarray:
     twist = message.twist.twist
     turn = twist.angular.z * source.track_m / 2
     return np.asarray([twist.linear.x - turn, twist.linear.x + turn], np.float32) / np.float32(source.wheel_radius_m)
+
+
+def _imu(source: Imu, message: Any) -> np.ndarray:
+    numbers: list[float] = []
+    for part in source.parts:
+        value = getattr(message, part)
+        # A driver says so that it has no estimate of something.
+        if getattr(message, f"{part}_covariance")[0] == -1:
+            raise SensorError(f"Imu has no {part}: its covariance begins with -1")
+        numbers += [getattr(value, axis) for axis in ("xyzw" if part == "orientation" else "xyz")]
+    return np.asarray(numbers, np.float32)
+
+
+def _numbers(source: NumberArray, message: Any) -> np.ndarray:
+    start = int(message.layout.data_offset) + source.start
+    data = np.asarray(message.data, np.float32)
+    if data.size < start + source.size:
+        raise SensorError(f"array has {data.size} numbers; {source.size} from entry {start} on are needed")
+    return data[start : start + source.size].reshape(source.shape)
+
+
+def _fields(source: Fields, message: Any) -> np.ndarray:
+    try:
+        return np.asarray([number for path in source.paths for number in path.read(message)], np.float32)
+    except PathError as error:
+        raise SensorError(str(error)) from None
 
 
 class Mailbox:
@@ -117,5 +184,5 @@ class Mailbox:
 
 def stamp_seconds(message: Any) -> float:
     """The header's stamp in seconds; 0 when there is none."""
-    stamp = message.header.stamp
-    return float(stamp.sec) + stamp.nanosec * 1e-9
+    header = getattr(message, "header", None)
+    return 0.0 if header is None else float(header.stamp.sec) + header.stamp.nanosec * 1e-9

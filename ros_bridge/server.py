@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -53,9 +54,16 @@ class RosbridgeServer:
     """A rosbridge server process on a free loopback port and an unused ROS domain.
 
     `kill()` and `start()` may alternate: port and domain stay the same. Leaving the context ends the process group.
+    `prefixes` hold further message types, see `compiled_types`.
     """
 
-    def __init__(self, port: int | None = None, domain_id: int | None = None, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        domain_id: int | None = None,
+        log: Path | None = None,
+        prefixes: Sequence[Path] = (),
+    ) -> None:
         usable, reason = available()
         if not usable:
             raise UserError(f"no rosbridge server here: {reason}")
@@ -65,6 +73,7 @@ class RosbridgeServer:
         self.url = f"ws://127.0.0.1:{self.port}"
         self._binary, self._links = _prepare()
         self._log_path = log
+        self._prefixes = tuple(prefixes)
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -116,13 +125,21 @@ class RosbridgeServer:
 
     def node_environment(self) -> dict[str, str]:
         """Environment for a native ROS 2 process that shall meet this server."""
-        return {**os.environ, **_ros_variables(self.domain_id)}
+        found = {
+            name: os.pathsep.join([*(str(p / part) for p in self._prefixes), os.environ.get(name, "")]).rstrip(
+                os.pathsep
+            )
+            for name, part in (("PYTHONPATH", "python"), ("LD_LIBRARY_PATH", "lib"))
+        }
+        return {**os.environ, **(found if self._prefixes else {}), **_ros_variables(self.domain_id)}
 
     def _server_environment(self) -> dict[str, str]:
         prefix = Path(sys.prefix)
         bundled = sorted(_site_packages().glob("ros_*.libs"))
-        path = os.pathsep.join(str(p) for p in (self._links, prefix / "lib", *bundled))
-        return {**self.node_environment(), "LD_LIBRARY_PATH": path, "AMENT_PREFIX_PATH": str(prefix)}
+        own = [p / "lib" for p in self._prefixes]
+        path = os.pathsep.join(str(p) for p in (self._links, *own, prefix / "lib", *bundled))
+        ament = os.pathsep.join(str(p) for p in (*self._prefixes, prefix))
+        return {**self.node_environment(), "LD_LIBRARY_PATH": path, "AMENT_PREFIX_PATH": ament}
 
     def _end(self, how: signal.Signals, grace_s: float) -> None:
         process, self._process = self._process, None

@@ -8,6 +8,8 @@ topics there are two for whoever sets tasks and judges:
                 a new arena; the objects that `instruction` names will be in it. The same id twice is one task.
     /sim/state  std_msgs/String, JSON out at 10 Hz: the true pose, objects, instruction heard, stage, success,
                 and counters (commands, watchdog stops, instructions heard). See `operator.SimState`.
+    /sim/reset  std_srvs/Trigger: a new arena. The node's parameters `seed` (-1: another one each time) and
+                `instruction` say which, as the keys of a task do.
 
 Nothing is judged until an instruction arrives on the robot's instruction topic.
 """
@@ -26,10 +28,13 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState, LaserScan
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from mcsd_agent.errors import UserError
-from ros_bridge.operator import STATE_TOPIC, TASK_TOPIC
-from ros_bridge.robot_config import Joints, LabelImage, RobotConfig, Scan, Source
+from ros_bridge.action_config import TWIST
+from ros_bridge.observation_sources import Joints, LabelImage, Scan, Source
+from ros_bridge.operator import RESET_SERVICE, STATE_TOPIC, TASK_TOPIC
+from ros_bridge.robot_config import RobotConfig
 from ros_bridge.sim_world import CommandWatch, World
 
 
@@ -50,6 +55,9 @@ class SimRobot(Node):
         self._states = self.create_publisher(String, STATE_TOPIC, 10)
         self.create_subscription(Twist, config.action.topic, self._on_command, 10)
         self.create_subscription(String, TASK_TOPIC, self._on_task, 10)
+        self.declare_parameter("seed", -1)
+        self.declare_parameter("instruction", "")
+        self.create_service(Trigger, RESET_SERVICE, self._on_reset)
         if config.instruction is not None:
             self.create_subscription(String, config.instruction.topic, self._on_instruction, 10)
         self.create_timer(1.0 / config.rate_hz, self._on_tick)
@@ -73,6 +81,14 @@ class SimRobot(Node):
             self._world.error = f"task {message.data[:80]!r}: {error}"
             return
         self._world.new_task(task)
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        seed, instruction = (self.get_parameter(name).value for name in ("seed", "instruction"))
+        self._world.error = ""
+        self._world.new_task({"seed": seed if seed >= 0 else None, "instruction": instruction or None})
+        self._watch.forget()
+        response.success, response.message = not self._world.error, self._world.error or "a new arena"
+        return response
 
     def _on_tick(self) -> None:
         now = time.monotonic()
@@ -100,6 +116,8 @@ def check_playable(config: RobotConfig) -> None:
     """`UserError` unless the simulated robot can play this one."""
     if abs(config.rate_hz - 10) > 1e-9:
         raise UserError(f"rate_hz is {config.rate_hz:g}; the simulated robot runs at 10 Hz")
+    if config.action.message != TWIST:
+        raise UserError(f"action.message is {config.action.message}; the simulated robot takes a {TWIST}")
     if config.action.fields != ("linear.x", "angular.z"):
         raise UserError(f"action.fields is {list(config.action.fields)}; the simulated robot takes linear.x, angular.z")
     for name, observation in config.observations.items():

@@ -25,6 +25,10 @@ class CommandWatch:
         self.received += 1
         self._command, self._at = (linear, angular), now
 
+    def forget(self) -> None:
+        """No command was ever given: in a new arena the robot stands still."""
+        self._command, self._at, self._stopped = (0.0, 0.0), None, True
+
     def drive(self, now: float) -> tuple[float, float]:
         """What the wheels do now: the newest command, or nothing when it is too old."""
         fresh = self._at is not None and now - self._at < self.watchdog_s

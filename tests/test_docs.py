@@ -23,7 +23,7 @@ from mcsd_agent.training.demos import RecordConfig
 from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.imitation import ImitationConfig
 from mcsd_agent.training.tune_config import TuneConfig
-from ros_bridge import robot_config
+from ros_bridge import camera_config, robot_config
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -83,6 +83,10 @@ def test_every_config_key_is_documented_with_its_default(heading, config):
         robot_config.ActionConfig,
         robot_config.RobotConfig,
         robot_config.HeartbeatConfig,
+        robot_config.EmergencyStopConfig,
+        camera_config.Camera,
+        camera_config.Crop,
+        camera_config.Undistort,
         robot_config.SafetyConfig,
     ],
 )

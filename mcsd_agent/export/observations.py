@@ -39,6 +39,8 @@ def sample(spec: Spec, rng: np.random.Generator, artifact: ArtifactSpec) -> np.n
         counts = np.asarray(spec.nvec)[None]
         return (counts - 1) * rng.integers(0, 2, shape) if corner else rng.integers(0, counts)
     if isinstance(spec, TextSpec):
+        if spec.embedding is not None:
+            return _vectors(spec, rng)
         # Left-padded ids of any word, unknown ones included; often nothing is said.
         known = len((artifact.vocabulary or {"words": ()})["words"])
         ids = np.zeros(shape, np.int64)
@@ -47,6 +49,16 @@ def sample(spec: Spec, rng: np.random.Generator, artifact: ArtifactSpec) -> np.n
             ids[0, -count:] = rng.integers(1, known + 2, count)
         return ids
     return _box(spec, shape, corner, rng)
+
+
+def _vectors(spec: TextSpec, rng: np.random.Generator) -> np.ndarray:
+    """Vectors of length 1 behind zeros, as many as there are parts; often nothing is said."""
+    vectors = np.zeros((1, *spec.shape), np.float32)
+    count = int(rng.integers(0, spec.max_words + 1)) if rng.random() < 0.7 else 0
+    if count:
+        drawn = rng.normal(size=(count, spec.shape[-1]))
+        vectors[0, -count:] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return vectors
 
 
 def _box(spec: BoxSpec, shape: tuple[int, ...], corner: bool, rng: np.random.Generator) -> np.ndarray:

@@ -12,9 +12,11 @@ import numpy as np
 
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.language import Vocabulary
+from mcsd_agent.runtime.sentences import Sentences
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, Spec, TextSpec, from_json, to_json
 
-FORMAT_VERSION = 1
+#: The newest that is read. Written is the lowest that says what an artifact needs, see `version_of`.
+FORMAT_VERSION = 2
 
 #: Names of the step's other inputs and outputs; no observation may be called so.
 STATE, ACTION, NEXT_STATE = "state", "action", "next_state"
@@ -31,8 +33,9 @@ _BOX_DTYPES = ("float32", "float64", "float16", "uint8", "int8", "int16", "int32
 class ArtifactSpec:
     """What a robot must know about a policy, from `spec.json`.
 
-    `state_shape` is (layers, size); `vocabulary` the JSON of a `language.Vocabulary`; `policy` the
-    resolved `PolicyConfig`; `parity` the report of the check made at export.
+    `state_shape` is (layers, size); `vocabulary` the JSON of a `language.Vocabulary`, or of
+    `runtime.sentences.Sentences`; `policy` the resolved `PolicyConfig`; `parity` the report of the check made at
+    export.
     """
 
     observation: Mapping[str, Spec]
@@ -44,7 +47,7 @@ class ArtifactSpec:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, float] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    format_version: int = 1
 
     @property
     def period_s(self) -> float:
@@ -75,7 +78,12 @@ def input_dtype(spec: Spec) -> np.dtype[Any]:
     """The dtype in which an observation enters the step: uint8 stays, other boxes are float32, the rest int64."""
     if isinstance(spec, BoxSpec):
         return np.dtype("uint8" if spec.dtype == "uint8" else "float32")
-    return np.dtype("int64")
+    return np.dtype("float32" if isinstance(spec, TextSpec) and spec.embedding is not None else "int64")
+
+
+def version_of(observation: Mapping[str, Spec]) -> int:
+    """The format version that says these observations: 2 where a sentence encoder reads the text."""
+    return 2 if any(isinstance(s, TextSpec) and s.embedding is not None for s in observation.values()) else 1
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
@@ -164,8 +172,13 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
     texts = {name: spec for name, spec in observation.items() if isinstance(spec, TextSpec)}
     if vocabulary is not None and not isinstance(vocabulary, dict):
         raise bad("vocabulary", "must be a JSON object or null")
+    if version_of(observation) > fields["format_version"]:
+        raise bad("format_version", "must be 2 where an instruction has an embedding")
+    if vocabulary is not None and "encoder" in vocabulary:
+        _check_sentences(vocabulary, texts, where)
+        vocabulary, texts = None, {}
     for name, spec in texts.items():
-        if vocabulary is None or vocabulary.get("max_words") != spec.max_words:
+        if vocabulary is None or spec.embedding is not None or vocabulary.get("max_words") != spec.max_words:
             raise bad(f"observation {name!r}", f"needs a vocabulary with max_words={spec.max_words}")
     if vocabulary is not None:
         if not _is_int(vocabulary.get("max_words"), 1, _MAX_ARRAY_SIZE):
@@ -179,13 +192,26 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
         action=action,
         rate_hz=float(rate),
         state_shape=(shape[0], shape[1]),
-        vocabulary=vocabulary,
+        vocabulary=fields["vocabulary"],
         policy=fields["policy"],
         metadata=fields["metadata"],
         parity=fields["parity"],
         sha256=fields["sha256"],
         format_version=fields["format_version"],
     )
+
+
+def _check_sentences(vocabulary: dict[str, Any], texts: dict[str, TextSpec], where: str) -> None:
+    try:
+        sentences = Sentences.from_json(vocabulary)
+    except UserError as error:
+        raise UserError(f"{where}: {_FILE}: {error}") from None
+    for name, spec in texts.items():
+        if (spec.max_words, spec.embedding) != (sentences.max_clauses, sentences.size):
+            raise UserError(
+                f"{where}: {_FILE}: observation {name!r} needs max_words={sentences.max_clauses} and an embedding of "
+                f"{sentences.size}; export it again"
+            )
 
 
 def _parse_space(data: Any, name: str, where: str) -> Spec:
@@ -204,8 +230,11 @@ def _space_fault(spec: Spec) -> str | None:
     if not isinstance(spec.unit, str):
         return "unit must be a string"
     if not isinstance(spec, BoxSpec):
-        if spec.dtype != "int64" or (isinstance(spec, DiscreteSpec) and spec.shape != ()):
-            return "dtype must be int64, of shape () where it is discrete"
+        if isinstance(spec, TextSpec) and spec.embedding is not None and not _is_int(spec.embedding, 1, 1 << 16):
+            return f"embedding must be at least 1 and at most {1 << 16}"
+        embedded = isinstance(spec, TextSpec) and spec.embedding is not None
+        if spec.dtype != ("float32" if embedded else "int64") or (isinstance(spec, DiscreteSpec) and spec.shape != ()):
+            return "dtype must be int64 (float32 for an embedding), of shape () where it is discrete"
         name = {"discrete": "n", "text": "max_words", "multi_discrete": "nvec"}[spec.kind]
         counts, most = getattr(spec, name), _MAX_ARRAY_SIZE if spec.kind == "text" else _MAX_COUNT
         counts = counts if spec.kind == "multi_discrete" else (counts,)

@@ -3,6 +3,7 @@
 Every tick reads the robot, checks what it read, runs the policy and sends an action; or it sends a
 stop and says why. The reasons, as they appear in `Tick.reason`, in the order in which they are checked:
 
+    emergency_stop              `emergency_stop()` was called, and not `end_emergency_stop()` since
     clock_jump                  the clock went back, or monotonic and wall clock moved apart
     late                        the tick began or ended too late, or periods were missed before it
     held                        `hold()` was called
@@ -13,6 +14,7 @@ stop and says why. The reasons, as they appear in `Tick.reason`, in the order in
     missing:<name>              the policy needs an observation that the robot did not give
     stale:<name>                the observation is older than allowed
     future_stamp:<name>         its time stamp is ahead of the clock: another clock made it
+    not_understood              the instruction means nothing to the policy; the detail says what of it
     invalid_observation:<name>  it has another shape or type than the policy was trained with
     nan_observation:<name>      it holds NaN or infinity
     frozen:<name>               it has been the same to the last bit for too long
@@ -54,7 +56,9 @@ from mcsd_agent.runtime.realtime import RealTimeConfig, real_time, unavailable
 from mcsd_agent.runtime.robot import Robot
 from mcsd_agent.runtime.stream import Stream
 from mcsd_agent.runtime.telemetry import Telemetry
+from mcsd_agent.runtime.text_encoders import text_encoder
 from mcsd_agent.runtime.tick import Summary, Tick, summarise
+from mcsd_agent.runtime.understanding import Understanding
 from mcsd_agent.runtime.watchdogs import AgeWatch, ClockWatch, DriftWatch, FrozenWatch, HeartbeatWatch, RangeWatch
 from mcsd_agent.spaces import TextSpec
 
@@ -62,8 +66,9 @@ from mcsd_agent.spaces import TextSpec
 class Controller:
     """Runs a stream on a robot. Its thread owns the stream's state, the only thing that lives from tick to tick.
 
-    `tick` may be called by a timer of the caller's, or by `run`. `hold`, `enable`, `reset_memory` and `heartbeat`
-    may be called from any thread; the first three take effect at the next tick.
+    `tick` may be called by a timer of the caller's, or by `run`. `hold`, `enable`, `emergency_stop`,
+    `end_emergency_stop`, `reset_memory` and `heartbeat` may be called from any thread; all but the last take effect at
+    the next tick.
     """
 
     def __init__(
@@ -99,6 +104,11 @@ class Controller:
         self._tolerance = config.late_tolerance_s or 0.5 * self.period_s
         texts = [name for name, s in spec.observation.items() if isinstance(s, TextSpec)]
         self._instruction = texts[0] if texts else None
+        self._understanding = None
+        if texts and spec.vocabulary is not None:
+            self._understanding = Understanding(
+                text_encoder(spec.vocabulary), config.max_unknown_share, config.max_instruction_distance
+            )
         self._previous = PreviousAction(spec.observation, spec.action)
         self._sensed = tuple(name for name in spec.observation if name != PREVIOUS_ACTION)
         self._numeric = tuple(name for name in self._sensed if name not in texts)
@@ -119,11 +129,12 @@ class Controller:
         self._mode = ControllerMode(self.telemetry.record_transition)
         self._state = stream.initial_state()
         self._norm = 0.0
+        self._since_ready = math.nan
         self._last_sent = self._filters.at_rest()
         self._index = -1
         self._next_deadline: float | None = None
         self._fault: str | None = None
-        self._held = False
+        self._held = self._emergency = False
         self._resumed = False
         self._reset_wanted = False
 
@@ -149,6 +160,21 @@ class Controller:
     def enable(self) -> None:
         """Drive again after `hold()`, with the memory kept or emptied as `on_resume` says."""
         self._resumed, self._held = self._held or self._resumed, False
+
+    def emergency_stop(self) -> None:
+        """Stop at every tick from the next one on, whatever else is the case; `enable()` does not end it."""
+        self._emergency = True
+
+    def end_emergency_stop(self) -> None:
+        """Drive again, with the memory kept or emptied as `on_resume` says."""
+        self._resumed, self._emergency = self._emergency or self._resumed, False
+
+    def objection(self, text: str) -> str:
+        """What the policy does not understand of an instruction, in one line; "" where it understands it.
+
+        May be called from any thread. A sentence encoder reads the text here, which then costs the next tick nothing.
+        """
+        return "" if self._understanding is None else self._understanding.objection(text)
 
     def reset_memory(self) -> None:
         """Begin the next tick with an empty memory and no fault, as at an episode start."""
@@ -176,6 +202,8 @@ class Controller:
         if self._reset_wanted:
             self._reset_wanted = False
             self._empty_memory()
+            if self._understanding is not None:
+                self._understanding.forget()
             self._fault = None
             self._mode.change(start, "ready", "reset_memory")
 
@@ -229,18 +257,26 @@ class Controller:
                     stop_event.is_set,
                     max_ticks=max_ticks,
                     follow_sensors=self.config.follow_sensors,
+                    since_news=self._since_news,
                     idle=session.between_ticks,
                 )
         finally:
             self._stop(_Turn(), "shutdown")
             self._mode.change(self._clock(), "inactive", "shutdown")
 
+    def _since_news(self, done: Tick) -> float:
+        """What a sensor's message takes to be decoded is no time in which a tick could have used it."""
+        return done.oldest_s if math.isnan(self._since_ready) else self._since_ready
+
     def _drive(self, turn: _Turn, start: float, lateness: float) -> str:
         """Sends an action and returns "ok", or returns why none may be sent."""
         jump = self._clocks.check(start)
         reading = self.robot.observe()
+        self._since_ready = self._clock() - reading.ready
         if self._instruction is not None:
             turn.instruction = str(reading.values.get(self._instruction) or "")
+        if self._emergency:
+            return "emergency_stop"
         if jump is not None:
             turn.detail = f"clocks moved by {self._clocks.jump_s:+.3f} s against each other"
             return jump
@@ -260,6 +296,8 @@ class Controller:
             turn.oldest_s = self._ages.oldest_s if reading.connected else math.nan
         if reason is not None:
             return reason
+        if self._is_unknown(turn, reading.values):
+            return "not_understood"
         reason = self._read(turn, reading.values)
         if reason is not None:
             return reason
@@ -281,6 +319,16 @@ class Controller:
         if self._last_sent is not None:
             self._last_sent = turn.sent
         return "ok"
+
+    def _is_unknown(self, turn: _Turn, values: Mapping[str, Any]) -> bool:
+        """Whether the robot holds because of what it was told; in silence, of what it was told last."""
+        if self._understanding is None or not isinstance(values.get(self._instruction or ""), str):
+            return False
+        objection = self._understanding.hear(turn.instruction)
+        if objection and self.config.on_unknown_instruction == "hold":
+            turn.detail = objection
+            return True
+        return False
 
     def _read(self, turn: _Turn, values: Mapping[str, Any]) -> str | None:
         """Makes the policy's inputs, or says why they cannot be used."""

@@ -32,6 +32,10 @@ class ControllerConfig:
     `slew_per_s`          largest change of each action entry per second (one value for all, or one each)
     `low_pass_s`          time constant of a first-order low-pass on the action
     `on_resume`           after `hold()` and `enable()`: "keep" the memory, or "reset" it
+    `on_unknown_instruction`  "hold" while an instruction is not understood (see `understanding`), or "go_on"
+    `max_unknown_share`   which share of an instruction's words the policy need not know
+    `max_instruction_distance`  how far an instruction may be from those of training, for policies with a sentence
+                          encoder; None is what the artifact says
     `on_telemetry_loss`   when a log that was asked for can no longer be written: "stop" the robot, or "go_on"
     """
 
@@ -49,11 +53,14 @@ class ControllerConfig:
     slew_per_s: tuple[float, ...] | None = None
     low_pass_s: float | None = None
     on_resume: Literal["keep", "reset"] = "keep"
+    on_unknown_instruction: Literal["hold", "go_on"] = "hold"
+    max_unknown_share: float = 0.0
+    max_instruction_distance: float | None = None
     on_telemetry_loss: Literal["stop", "go_on"] = "stop"
 
     def __post_init__(self) -> None:
         numbers = ("rate_hz", "late_tolerance_s", "max_age_s", "max_clock_jump_s", "heartbeat_s", "max_excess",
-                   "max_state_growth", "low_pass_s")  # fmt: skip
+                   "max_state_growth", "low_pass_s", "max_instruction_distance")  # fmt: skip
         values = {name: getattr(self, name) for name in numbers}
         for name in ("max_age_by_name", "max_frozen_by_name"):
             values |= {f"{name}.{key}": value for key, value in getattr(self, name).items()}
@@ -63,9 +70,15 @@ class ControllerConfig:
                 raise UserError(f"{name}={value} must be a finite number above 0")
         if self.slew_per_s == ():
             raise UserError("slew_per_s=[] must have a value per action entry, one for all, or be left out")
+        if not 0.0 <= self.max_unknown_share <= 1.0:
+            raise UserError(f"max_unknown_share={self.max_unknown_share} must be from 0 to 1")
         if self.state_norm_ticks < 1:
             raise UserError(f"state_norm_ticks={self.state_norm_ticks} must be at least 1")
-        for name, choices in (("on_resume", ("keep", "reset")), ("on_telemetry_loss", ("stop", "go_on"))):
+        for name, choices in (
+            ("on_resume", ("keep", "reset")),
+            ("on_unknown_instruction", ("hold", "go_on")),
+            ("on_telemetry_loss", ("stop", "go_on")),
+        ):
             if getattr(self, name) not in choices:
                 raise UserError(f"{name}={getattr(self, name)!r} must be {' or '.join(map(repr, choices))}")
 

@@ -1,4 +1,4 @@
-"""Observations on their way into the step: checked by name, shape and type, text turned into word ids."""
+"""Observations on their way into the step: checked by name, shape and type, text turned into word ids or vectors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.language import Vocabulary
 from mcsd_agent.runtime.artifact_spec import ArtifactSpec, input_dtype
+from mcsd_agent.runtime.text_encoders import TextEncoder, text_encoder
 from mcsd_agent.spaces import SINGLE, BoxSpec, DiscreteSpec, Spec, TextSpec
 
 #: What `Stream.step` takes: arrays (and strings) by name, or the array of a policy with one observation.
@@ -32,7 +32,7 @@ class ObservationReader:
 
     def __init__(self, spec: ArtifactSpec) -> None:
         self._names = tuple(spec.observation)
-        vocabulary = None if spec.vocabulary is None else Vocabulary.from_json(spec.vocabulary)
+        vocabulary = None if spec.vocabulary is None else text_encoder(spec.vocabulary)
         self._readers = {name: _reader(name, s, vocabulary) for name, s in spec.observation.items()}
 
     def read(self, observation: Observation) -> dict[str, np.ndarray]:
@@ -61,7 +61,7 @@ class ObservationReader:
 _Reader: TypeAlias = Callable[[Any], np.ndarray]
 
 
-def _reader(name: str, spec: Spec, vocabulary: Vocabulary | None) -> _Reader:
+def _reader(name: str, spec: Spec, vocabulary: TextEncoder | None) -> _Reader:
     if isinstance(spec, TextSpec):
         assert vocabulary is not None  # artifact_spec.parse_spec sees to it
         return _TextReader(name, vocabulary)
@@ -71,9 +71,9 @@ def _reader(name: str, spec: Spec, vocabulary: Vocabulary | None) -> _Reader:
 
 
 class _TextReader:
-    """Word ids of a text, remembered per text."""
+    """What a text is encoded to, remembered per text."""
 
-    def __init__(self, name: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, name: str, vocabulary: TextEncoder) -> None:
         self._name, self._vocabulary = name, vocabulary
         self._ids: dict[str, np.ndarray] = {}
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 from mcsd_agent.runtime.tick import Tick
 
-#: Where in its period a tick wants its oldest observation to be, and how far it may move for that, in periods.
+#: How long before a tick its observations should have come, and how far it may move for that, in periods.
 _FRESH, _LARGEST_SHIFT = 0.1, 0.02
+#: But so long before it, at least, or half a period: messages come a millisecond sooner or later, and a tick that is
+#: just too early for one sees the one before.
+_LEAST_FRESH_S = 0.0015
 
 
 def keep_pace(
@@ -20,13 +23,15 @@ def keep_pace(
     *,
     max_ticks: int | None = None,
     follow_sensors: bool = False,
+    since_news: Callable[[Tick], float] = lambda done: done.oldest_s,
     idle: Callable[[float], None] = lambda slack_s: None,
 ) -> None:
     """Calls `tick(deadline)` once in each period until `ended()`, or `max_ticks` times.
 
     `wait(seconds)` may return early. `idle(seconds)` is called after each tick with the time until the next deadline.
     After an overrun the next deadline is the next one of the grid that lies ahead. With `follow_sensors` the grid
-    moves, by at most 2 % of a period per tick, to where observations are fresh.
+    moves, by at most 2 % of a period per tick, to where observations are fresh: `since_news(tick)` seconds ago the tick
+    could have seen the same.
     """
     deadline = clock()
     count = 0
@@ -42,15 +47,16 @@ def keep_pace(
         # The next deadline of the grid that had not passed when this tick began: it may have begun later than `now`,
         # on a processor that others wanted too.
         deadline += period_s * (1 + int(max(0.0, done.time - deadline) / period_s + 1e-6))
-        if follow_sensors:
-            deadline += _shift(done, period_s)
+        if follow_sensors and done.reason == "ok":
+            deadline += towards_fresh(since_news(done), period_s)
         idle(deadline - clock())
 
 
-def _shift(tick: Tick, period_s: float) -> float:
-    """Seconds by which the next tick comes later: towards the moment when its observations are fresh."""
-    if tick.reason != "ok" or not math.isfinite(tick.oldest_s):
+def towards_fresh(since_s: float, period_s: float) -> float:
+    """Seconds by which the next tick comes later, after one that had its observations for so long (NaN: unknown)."""
+    if not math.isfinite(since_s):
         return 0.0
     # Later by a period is the same as earlier by none: the nearer way is at most half a period.
-    early = math.remainder(tick.oldest_s / period_s - _FRESH, 1.0)
+    fresh = min(0.5, max(_FRESH, _LEAST_FRESH_S / period_s))
+    early = math.remainder(since_s / period_s - fresh, 1.0)
     return -period_s * max(-_LARGEST_SHIFT, min(_LARGEST_SHIFT, early))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,12 +19,14 @@ class Reading:
     """The newest value of every sensor, and when it was received.
 
     `stamps` are seconds of the controller's clock (`time.monotonic` unless told otherwise), taken
-    where the value arrived. A text entry needs no stamp: words stay said.
+    where the value arrived. A text entry needs no stamp: words stay said. `ready` is when the last of
+    them could first be read, which is later where a picture has to be decoded; NaN: not known.
     """
 
     values: Mapping[str, Any]
     stamps: Mapping[str, float]
     connected: bool = True
+    ready: float = math.nan
 
 
 class Robot(Protocol):

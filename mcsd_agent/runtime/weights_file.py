@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from collections import Counter
 from typing import Any
 
@@ -46,7 +47,7 @@ def stored_types(data: bytes) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def read_weights(data: bytes, where: str) -> dict[str, np.ndarray]:
+def read_weights(data: bytes | mmap.mmap, where: str) -> dict[str, np.ndarray]:
     """Tensors by name, read-only views of `data`; `UserError` for anything malformed or NaN."""
     try:
         size = int.from_bytes(data[:8], "little")

@@ -14,6 +14,12 @@ from typing import Any, Protocol
 from mcsd_agent import strict
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
+from mcsd_agent.training.robot_commands import (
+    add_convert_arguments,
+    add_record_arguments,
+    convert_command,
+    record_robot_command,
+)
 
 #: What a command returns; printed as one JSON object with `--json`.
 Result = dict[str, Any]
@@ -28,7 +34,7 @@ class AddCommand(Protocol):
 
 
 def add_commands(command: AddCommand) -> None:
-    """Add `train`, `tune`, `imitate`, `record`, `eval`, `export` and `plot`."""
+    """Add `train`, `tune`, `imitate`, `record`, `convert`, `eval`, `export` and `plot`."""
     sub = command("train", _train, "Reinforcement learning.", "train configs/cartpole_novel.yaml --set seed=1")
     _add_task(sub)
     sub.add_argument("--out", type=Path, help="run folder (default: runs/train-TIME)")
@@ -57,22 +63,33 @@ def add_commands(command: AddCommand) -> None:
     )
     sub.add_argument("config", type=Path)
     sub.add_argument("--out", type=Path, help="run folder (default: runs/imitate-TIME)")
+    sub.add_argument("--device", choices=("cpu", "cuda", "auto"), help="where the network learns (default: device)")
     _add_set(sub, "a config value")
 
     sub = command(
         "record",
         _record,
-        "Record demonstrations of an expert in Minari format.",
-        "record mcsd/Nav-v0 --expert scripted --episodes 500 --out demos/nav",
+        "Demonstrations of an expert, or of a real robot.",
+        "record mcsd/Nav-v0 --expert scripted --episodes 500 --out demos/nav\n"
+        "         mcsd-agent record --robot configs/robots/diffdrive.yaml --url ws://robot:9090 --out demos/robot",
     )
-    sub.add_argument("env", help="environment id")
-    sub.add_argument("--expert", default="scripted")
-    sub.add_argument("--episodes", type=int, default=1000)
+    sub.add_argument("env", nargs="?", help="environment id; or give --robot")
+    sub.add_argument("--expert", default="scripted", help="scripted (default), or babyai-bot for BabyAI's levels")
+    sub.add_argument("--episodes", type=int, help="how many (default: 1000; of a robot, until Ctrl-C)")
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--processes", type=int, default=2)
     sub.add_argument("--no-noise", dest="noise", action="store_false", help="do not disturb the expert")
     _add_set(sub, "an argument of the environment")
+    add_record_arguments(sub)
+
+    sub = command(
+        "convert",
+        convert_command,
+        "Bags of a robot to demonstrations, and back.",
+        "convert drive.mcap --robot configs/robots/diffdrive.yaml --out demos/drive",
+    )
+    add_convert_arguments(sub)
 
     sub = command(
         "eval", _eval, "Success, return and length on unseen seeds.", "eval runs/nav --episodes 200 --video nav.mp4"
@@ -81,6 +98,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--episodes", type=int, default=200)
     sub.add_argument("--seed", type=int, default=1_000_000, help="first seed")
     sub.add_argument("--env", help="another environment than the one it was trained in")
+    _add_env_kwargs(sub)
     sub.add_argument("--video", type=Path, metavar="FILE.mp4")
     sub.add_argument("--video-episodes", type=int, default=3)
     _add_set(sub, "an argument of the environment")
@@ -107,6 +125,20 @@ def add_commands(command: AddCommand) -> None:
 def _add_task(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("config", type=Path, nargs="?", help="YAML file; or give --env")
     sub.add_argument("--env", metavar="ID", help="any Gymnasium environment, with settings that suit it")
+    _add_env_kwargs(sub)
+
+
+def _add_env_kwargs(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--env-kwargs", type=Path, metavar="FILE.yaml", help="arguments of the --env; --set changes them")
+
+
+def _env_kwargs(options: argparse.Namespace) -> dict[str, Any]:
+    """What is in the file; `UserError` where it belongs to no environment."""
+    if options.env_kwargs is None:
+        return {}
+    if options.env is None:
+        raise UserError(f"--env-kwargs {str(options.env_kwargs)!r} needs --env, whose arguments they are")
+    return strict.load_yaml(options.env_kwargs)
 
 
 def _add_set(sub: argparse.ArgumentParser, of: str) -> None:
@@ -119,7 +151,7 @@ def _add_set(sub: argparse.ArgumentParser, of: str) -> None:
 def _train(options: argparse.Namespace) -> Result:
     from mcsd_agent.training.run_folder import RunFolder
     from mcsd_agent.training.seeds import SEEDS_KIND, resume_seeds, start_seeds
-    from mcsd_agent.training.training_run import check, train
+    from mcsd_agent.training.training_run import check, is_real, train
 
     for name in ("seeds", "jobs"):
         value = getattr(options, name)
@@ -144,6 +176,8 @@ def _train(options: argparse.Namespace) -> Result:
         config = _train_config(options)
         check(config)
         if options.seeds is not None:
+            if options.jobs != 1 and is_real(config):
+                raise UserError(f"--seeds {options.seeds}: {config.env!r} is one robot, in real time; add --jobs 1")
             return _show_seeds(start_seeds(options.out, config, options.seeds, options.jobs, report))
         run = RunFolder.create(options.out, "train", config)
     return _finish_run(options, run, report, lambda: train(config, run, report, resume=options.resume))
@@ -158,23 +192,32 @@ def _run_to_resume(options: argparse.Namespace) -> Any:
 
 
 def _train_config(options: argparse.Namespace, stored: dict[str, Any] | None = None) -> Any:
-    """From CONFIG, from --env, or from the run folder; with --set on top."""
+    """From CONFIG, from --env, or from the run folder; with --set on top, and the network of `start_from`."""
+    from mcsd_agent.training.fine_tuning import with_policy_of
+
+    return with_policy_of(_given_config(options, stored))
+
+
+def _given_config(options: argparse.Namespace, stored: dict[str, Any] | None) -> Any:
     from mcsd_agent.training.config import TrainConfig, load_config
 
     if options.config is not None and options.env is not None:
         raise UserError(
             f"CONFIG {str(options.config)!r} and --env {options.env!r} exclude each other; give one of them"
         )
+    given = _env_kwargs(options)
     if options.config is not None:
         return load_config(TrainConfig, options.config, options.set)
     if options.env is not None:
         from mcsd_agent.training.environments import make_env
         from mcsd_agent.training.presets import preset_for
 
-        probe = make_env(options.env, strict.apply_overrides({}, options.set).get("env_kwargs"))
+        probe = make_env(options.env, strict.apply_overrides({"env_kwargs": given}, options.set)["env_kwargs"])
         preset = preset_for(options.env, probe.observation_space, probe.action_space, probe.metadata)
         probe.close()
-        return strict.build(TrainConfig, strict.apply_overrides({**preset, "env": options.env}, options.set))
+        kwargs = {**preset.get("env_kwargs", {}), **given}
+        values = {**preset, "env": options.env, "env_kwargs": kwargs}
+        return strict.build(TrainConfig, strict.apply_overrides(values, options.set))
     if stored is None:
         raise UserError("nothing to train: give a CONFIG file or --env ID")
     return strict.build(TrainConfig, strict.apply_overrides(stored, options.set))
@@ -241,7 +284,8 @@ def _imitate(options: argparse.Namespace) -> Result:
     from mcsd_agent.training.run_folder import RunFolder
     from mcsd_agent.training.runs import imitate
 
-    config = load_config(ImitateConfig, options.config, options.set)
+    device = [] if options.device is None else [f"device={options.device}"]
+    config = load_config(ImitateConfig, options.config, [*options.set, *device])
     run = RunFolder.create(options.out, "imitate", config)
     report = Reporter(options.quiet)
     options.resume = False
@@ -268,21 +312,29 @@ def _finish_run(options: argparse.Namespace, run: Any, report: Reporter, work: C
 
 
 def _record(options: argparse.Namespace) -> Result:
-    from mcsd_agent.training.demos import RecordConfig, record, save_demonstrations
+    if options.robot is not None:
+        return record_robot_command(options, options.episodes)
+    if options.env is None:
+        raise UserError("nothing to record: give an environment's id or --robot YAML")
+    from mcsd_agent.training.demos import RecordConfig
+    from mcsd_agent.training.record_command import record_to
 
     kwargs = strict.apply_overrides({}, options.set)
     config = RecordConfig(
-        options.env, kwargs, options.expert, options.episodes, noise=options.noise, processes=options.processes
+        options.env,
+        kwargs,
+        options.expert,
+        1000 if options.episodes is None else options.episodes,
+        noise=options.noise,
+        processes=options.processes,
     )
-    if options.out.exists():
-        raise UserError(f"demonstrations {str(options.out)!r} exist already; choose another --out or delete it")
     report = Reporter(options.quiet)
-    episodes = record(config, options.seed, lambda done, total: report("record", done / total, f"{done} of {total}"))
-    report.close()
-    save_demonstrations(episodes, options.out, options.env, kwargs)
-    steps = sum(map(len, episodes))
-    print(f"{len(episodes)} of {options.episodes} episodes succeeded and were kept, {steps} steps: {options.out}")
-    return {"out": str(options.out), "episodes": len(episodes), "steps": steps}
+    try:
+        recorded = record_to(options.out, config, options.seed, report)
+    finally:
+        report.close()
+    print(f"{recorded}: {options.out}")
+    return {"out": str(options.out), **recorded.to_json()}
 
 
 # ----------------------------------------------------------------------------------------- trained policies
@@ -292,7 +344,9 @@ def _eval(options: argparse.Namespace) -> Result:
     import torch
 
     from mcsd_agent.training.env_options import EnvOptions
+    from mcsd_agent.training.environments import make_env
     from mcsd_agent.training.evaluation import evaluate
+    from mcsd_agent.training.policy_fit import check_policy_fits
     from mcsd_agent.training.stored_policy import load_stored_policy
 
     torch.set_num_threads(1)
@@ -301,8 +355,12 @@ def _eval(options: argparse.Namespace) -> Result:
     if env_id is None:
         raise UserError(f"{str(options.policy)!r} does not say for which environment it is; give --env")
     own = env_id == stored.env_id
-    kwargs = strict.apply_overrides(stored.env_kwargs if own else {}, options.set)
-    changes = stored.options if own else EnvOptions()
+    kwargs = strict.apply_overrides({**(stored.env_kwargs if own else {}), **_env_kwargs(options)}, options.set)
+    seen = EnvOptions(previous_action=stored.options.previous_action, previous_reward=stored.options.previous_reward)
+    changes = stored.options if own else seen
+    probe = make_env(env_id, kwargs, changes)
+    probe.close()
+    check_policy_fits(stored.policy, probe, stored.rate_hz)
     report, done = Reporter(options.quiet), 0
 
     def on_episode(_: Any) -> None:

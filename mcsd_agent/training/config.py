@@ -47,7 +47,7 @@ def _key(config: Any, name: str) -> str:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Episodes per group, on seeds from `seed` on, which training never uses.
+    """Episodes per group, on seeds from `seed` on, which training never uses; `sampled` judges them a second time.
 
     `env_kwargs` are the environment's arguments when it is judged, null for those of training. `groups` maps
     a name to changes of them; without groups there is one, named `all`.
@@ -57,6 +57,7 @@ class EvaluationConfig:
     seed: int = 1_000_000
     env_kwargs: dict[str, Any] | None = None
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sampled: bool = False
 
     def __post_init__(self) -> None:
         if self.episodes < 0:
@@ -124,6 +125,7 @@ class SACConfig:
 class TrainConfig:
     """Reinforcement learning; written for `mcsd-agent train`.
 
+    `start_from` is an artifact or a run folder whose policy is trained on; its network takes the place of `policy`.
     `ppo` counts where `algorithm` is ppo, `sac` where it is sac. `eval_every` None is a tenth of `timesteps`,
     0 is never.
     """
@@ -131,6 +133,7 @@ class TrainConfig:
     env: str
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     options: EnvOptions = field(default_factory=EnvOptions)
+    start_from: Path | None = None
     algorithm: Literal["ppo", "sac"] = "ppo"
     n_envs: int = 16
     vectorised: Literal["sync", "async", "batched"] = "sync"
@@ -169,13 +172,15 @@ class TrainConfig:
 class ImitateConfig:
     """Behaviour cloning and DAgger; written for `mcsd-agent imitate`.
 
-    Demonstrations come from the folder `demonstrations` when given, else they are recorded as `record` says.
+    Demonstrations are recorded as `record` says; into the folder `demonstrations` when that is given, and only where
+    it does not exist yet.
     """
 
     record: RecordConfig = field(default_factory=RecordConfig)
     demonstrations: Path | None = None
     seed: int = 0
     threads: int = 1
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     rate_hz: float | None = None
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)

@@ -7,7 +7,10 @@ what it meant to do, and that is what imitation learns. Reading and writing neve
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,19 +19,25 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from envs import ExpertFailed
 from envs.exploration import DemonstrationNoise
 from mcsd_agent.errors import UserError
 from mcsd_agent.training.environments import make_env, make_expert
 from mcsd_agent.training.episodes import Episode, Expert, stack_observations
 
 _LABEL = "expert_action"
+#: Seeds per piece of work: what is in memory while a data set is recorded.
+_BLOCK = 50
 #: Seeds beyond these are for evaluation.
 MAX_EPISODES = 1_000_000
 
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """Which environment, which expert, how many episodes; `noise` disturbs the expert so that it shows recovery."""
+    """Which environment, which expert, how many episodes.
+
+    `noise` disturbs the expert where actions are a Box, so that it shows recovery.
+    """
 
     env: str = "mcsd/Nav-v0"
     env_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -50,9 +59,9 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
     observation, info = env.reset(seed=seed)
     expert.reset()
     disturbance = None
-    if noise:
+    if noise and isinstance(env.action_space, spaces.Box):
         # Its own generator per episode, so that an episode depends on its seed alone.
-        disturbance = DemonstrationNoise(_box(env.action_space), np.random.default_rng([seed, 1]))
+        disturbance = DemonstrationNoise(env.action_space, np.random.default_rng([seed, 1]))
         disturbance.reset()
     observations, actions, labels, rewards = [], [], [], []
     done = False
@@ -62,7 +71,7 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
         observations.append(observation)
         actions.append(action)
         labels.append(label)
-        instruction = info.get("instruction", "")
+        instruction, kind = info.get("instruction", ""), info.get("instruction_kind", "")
         observation, reward, terminated, truncated, info = env.step(action)
         rewards.append(float(reward))
         done = terminated or truncated
@@ -75,40 +84,61 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
         bool(terminated),
         bool(info["is_success"]) if "is_success" in info else None,
         instruction,
+        kind=kind,
     )
 
 
-def _record_block(work: tuple[RecordConfig, list[int]]) -> list[Episode]:
+@dataclass(frozen=True)
+class Block:
+    """Episodes of some seeds that may be learnt from, and for which reasons how many others were left out."""
+
+    seeds: int
+    episodes: list[Episode]
+    left_out: Counter[str]
+
+
+def _record_block(work: tuple[RecordConfig, list[int]]) -> Block:
     config, seeds = work
-    env, expert = make_env(config.env, config.env_kwargs), make_expert(config.env, config.expert)
-    episodes = [record_episode(env, expert, seed, config.noise) for seed in seeds]
+    env = make_env(config.env, config.env_kwargs)
+    expert = make_expert(config.env, config.expert, env)
+    episodes: list[Episode] = []
+    left_out: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            episode = record_episode(env, expert, seed, config.noise)
+        except ExpertFailed as error:
+            left_out[str(error)] += 1
+            continue
+        if config.only_successes and episode.success is False:
+            left_out["no success"] += 1
+        else:
+            episodes.append(episode)
     env.close()
-    return episodes
+    return Block(len(seeds), episodes, left_out)
 
 
-def _box(space: gymnasium.Space) -> spaces.Box:
-    if not isinstance(space, spaces.Box):
-        raise UserError(f"noise needs a Box action space, not {space}; record with noise=false")
-    return space
+def record_blocks(config: RecordConfig, seed: int = 0) -> Iterator[Block]:
+    """`config.episodes` episodes of seeds `seed, seed + 1, …` as they are recorded, a few at a time and in order.
+
+    The result does not depend on the number of processes. Failed episodes are left out when `only_successes`.
+    """
+    seeds = list(range(seed, seed + config.episodes))
+    blocks = [(config, seeds[i : i + _BLOCK]) for i in range(0, len(seeds), _BLOCK)]
+    yield from _map(_record_block, blocks, config.processes)
 
 
 def record(
     config: RecordConfig, seed: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[Episode]:
-    """`config.episodes` episodes of seeds `seed, seed + 1, …`; the result does not depend on the number of processes.
-
-    Failed episodes are left out when `only_successes`. `on_progress(done, total)` is called as blocks arrive.
-    """
-    seeds = list(range(seed, seed + config.episodes))
-    blocks = [(config, seeds[i : i + 50]) for i in range(0, len(seeds), 50)]
+    """All episodes of `record_blocks`. `on_progress(done, total)` is called as blocks arrive."""
     episodes: list[Episode] = []
     total = 0
-    for block in _map(_record_block, blocks, config.processes):
-        total += len(block)
-        episodes += [e for e in block if e.success is not False or not config.only_successes]
-        on_progress(total, len(seeds))
+    for block in record_blocks(config, seed):
+        total += block.seeds
+        episodes += block.episodes
+        on_progress(total, config.episodes)
     if not episodes:
-        raise UserError(f"the expert {config.expert!r} succeeded in none of {len(seeds)} episodes of {config.env}")
+        raise UserError(f"the expert {config.expert!r} succeeded in none of {total} episodes of {config.env}")
     return episodes
 
 
@@ -116,33 +146,60 @@ def _map(function: Callable[[Any], Any], work: Sequence[Any], processes: int) ->
     if processes == 1 or len(work) == 1:
         yield from map(function, work)
         return
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(work))) as pool:
+    # More than there are processors would only take memory.
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(work), os.cpu_count() or 1)) as pool:
         yield from pool.imap(function, work)
 
 
-def save_demonstrations(episodes: Sequence[Episode], path: Path, env_id: str, env_kwargs: dict[str, Any]) -> None:
-    """Write a Minari data set to the folder `path`, which must not exist yet."""
+def save_demonstrations(
+    episodes: Iterable[Episode], path: Path, env_id: str, env_kwargs: dict[str, Any], expert: str = "scripted"
+) -> tuple[int, int]:
+    """Write a Minari data set to the folder `path`, which must not exist yet, an episode at a time.
+
+    Returns how many episodes and steps it has; the folder is there when everything is in it.
+    """
     import minari
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
     if path.exists():
         raise UserError(f"demonstrations {str(path)!r} exist already; choose another folder or delete it")
-    path.mkdir(parents=True)
+    facts: list[dict[str, Any]] = []
+    steps = 0
+
+    def buffers() -> Iterator[Any]:
+        nonlocal steps
+        for i, episode in enumerate(episodes):
+            known = {} if episode.success is None else {"success": bool(episode.success)}
+            facts.append({**known, "instruction": episode.instruction})
+            steps += len(episode)
+            yield _buffer(i, episode, EpisodeBuffer)
+
+    path = path.absolute()  # Minari loses its way from relative ones
+    unfinished = path.with_name(path.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     env = make_env(env_id, env_kwargs)
-    storage = MinariStorage.new(path / "data", env.observation_space, env.action_space, env.spec, jpeg_encoding=False)
-    storage.update_metadata(
-        {
-            "dataset_id": f"{path.name}-v0",
-            "algorithm_name": "scripted expert",
-            "minari_version": minari.__version__,
-        }
-    )
-    storage.update_episodes(_buffer(i, e, EpisodeBuffer) for i, e in enumerate(episodes))
-    storage.update_episode_metadata(
-        [{"success": bool(e.success), "instruction": e.instruction} for e in episodes], range(len(episodes))
-    )
-    env.close()
+    try:
+        storage = MinariStorage.new(
+            unfinished / "data", env.observation_space, env.action_space, env.spec, jpeg_encoding=False
+        )
+        storage.update_metadata(
+            {
+                "dataset_id": f"{path.name}-v0",
+                "algorithm_name": f"{expert} expert" if expert == "scripted" else expert,
+                "minari_version": minari.__version__,
+            }
+        )
+        storage.update_episodes(buffers())
+        if not facts:
+            raise UserError(f"the expert {expert!r} succeeded in none of the episodes of {env_id}")
+        storage.update_episode_metadata(facts, range(len(facts)))
+        unfinished.rename(path)
+    finally:
+        env.close()
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return len(facts), steps
 
 
 def _buffer(index: int, episode: Episode, cls: Any) -> Any:
@@ -173,20 +230,25 @@ def load_demonstrations(path: Path, limit: int | None = None) -> list[Episode]:
         dataset = MinariDataset(folder)
         wanted = dataset.episode_indices if limit is None else dataset.episode_indices[:limit]
         facts = list(dataset.storage.get_episode_metadata(wanted))
-        return [_episode(data, fact) for data, fact in zip(dataset.iterate_episodes(wanted), facts, strict=True)]
+        texts: dict[str, str] = {}
+        return [_episode(data, fact, texts) for data, fact in zip(dataset.iterate_episodes(wanted), facts, strict=True)]
     except (OSError, ValueError, KeyError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"demonstrations {str(path)!r} cannot be read ({reason}); record them again") from None
 
 
-def _episode(data: Any, facts: dict[str, Any]) -> Episode:
+def _episode(data: Any, facts: dict[str, Any], texts: dict[str, str]) -> Episode:
+    """`texts` holds what was said so far, so that what is said at every tick is in memory once."""
     steps = len(data.rewards)
     observations = data.observations if isinstance(data.observations, dict) else {"observation": data.observations}
     infos = data.infos or {}
     labels = infos[_LABEL][:steps] if _LABEL in infos else data.actions
     return Episode(
         int(facts.get("seed", -1) if facts.get("seed") is not None else -1),
-        {k: v[:steps] for k, v in observations.items()},
+        {
+            k: [texts.setdefault(text, text) for text in v[:steps]] if isinstance(v, list) else v[:steps]
+            for k, v in observations.items()
+        },
         np.asarray(data.actions),
         np.asarray(labels),
         np.asarray(data.rewards, np.float32),

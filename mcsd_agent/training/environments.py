@@ -39,7 +39,7 @@ def make_env(
     """`gymnasium.make` with one clear line for an unknown id or an argument the environment refuses.
 
     Observations that policies do not read as they are get a form that they read: Tuples and nested Dicts
-    become one flat Dict (`envs.flat_names`), MiniGrid's view of numbers one-hot cells (`envs.grid_views`).
+    become one flat Dict (`envs.flat_names`), MiniGrid's view a row of numbers (`envs.grid_views`).
     """
     _import_extra(env_id)
     if options.time_limit is not None:
@@ -83,6 +83,8 @@ def make_vec(
     if vectorised not in ("sync", "async"):
         raise UserError(f"vectorised={vectorised!r} is not valid; choose 'sync', 'async' or 'batched'")
     probe = make_env(env_id, env_kwargs, options)  # bad input is reported here, not by a process that dies
+    if n_envs > 1 and probe.metadata.get("real_time"):
+        raise UserError(f"n_envs={n_envs}: {env_id!r} is one robot, in real time; set n_envs=1")
     vocabulary = None
     if has_text(probe.observation_space):
         vocabulary = vocabulary_for(probe, getattr(probe.unwrapped, "instruction_max_words", 24))
@@ -105,14 +107,27 @@ def make_vec(
     return vec_env
 
 
-def make_expert(env_id: str, expert: str = "scripted") -> Expert:
-    """The expert named `expert` for an environment; only `scripted` ones are built in."""
-    if expert != "scripted":
-        raise UserError(f"unknown expert {expert!r}; choose 'scripted'")
+def make_expert(env_id: str, expert: str = "scripted", env: gymnasium.Env | None = None) -> Expert:
+    """The expert named `expert` for an environment: `scripted`, or one that looks into `env` itself.
+
+    `babyai-bot` is the bot of BabyAI's levels.
+    """
     try:
+        if expert == "babyai-bot":
+            from envs.babyai import BotExpert
+
+            return BotExpert(make_env(env_id) if env is None else env)
+        if expert != "scripted":
+            raise UserError(f"unknown expert {expert!r}; choose 'scripted' or 'babyai-bot'")
         return envs.make_expert(env_id)
     except (KeyError, ValueError) as error:
-        raise UserError(f"environment {env_id!r} has no scripted expert: {error}") from None
+        raise UserError(f"environment {env_id!r} has no {expert} expert: {error}") from None
+    except ModuleNotFoundError as error:
+        if error.name != "minigrid":
+            raise
+        raise UserError(
+            f"expert {expert!r} needs the package minigrid; run: pip install 'mcsd-agent[minigrid]'"
+        ) from None
 
 
 def _start_method() -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import SINGLE, Spec, TextSpec
 
 
@@ -32,6 +32,10 @@ class Episode:
     terminated: bool
     success: bool | None
     instruction: str = ""
+    #: Why it ended, where the environment says so in `info["reason"]`.
+    ended: str = ""
+    #: What kind of instruction it was, where the environment says so in `info["instruction_kind"]`.
+    kind: str = ""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -66,10 +70,10 @@ class Actor(Protocol):
 
 
 class PolicyActor:
-    """A policy in `batch` environments at once, always with its most probable action."""
+    """A policy in `batch` environments at once, with its most probable action or, `sampled`, with one that is drawn."""
 
-    def __init__(self, policy: Policy, batch: int) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy, batch: int, sampled: bool = False) -> None:
+        self.policy, self.sampled = policy, sampled
         self.state = policy.initial_state(batch)
         self.collate = Collate(policy.observation_specs, policy.vocabulary)
 
@@ -82,7 +86,8 @@ class PolicyActor:
         parameters = self.policy.action_net(features)
         for mask in masks:
             parameters = self.policy.head.masked(parameters, torch.from_numpy(mask).to(device))
-        return self.policy.head.mode(parameters).cpu().numpy()
+        choose = self.policy.head.sample if self.sampled else self.policy.head.mode
+        return choose(parameters).cpu().numpy()
 
 
 def action_masks(env: gymnasium.Env) -> np.ndarray | None:
@@ -95,7 +100,7 @@ def action_masks(env: gymnasium.Env) -> np.ndarray | None:
 class Collate:
     """Lists of observations to tensors by name; text to word ids, each text encoded once."""
 
-    def __init__(self, specs: dict[str, Spec], vocabulary: Vocabulary | None) -> None:
+    def __init__(self, specs: dict[str, Spec], vocabulary: TextEncoder | None) -> None:
         self.specs, self.vocabulary = specs, vocabulary
         self._ids: dict[str, np.ndarray] = {}
 
@@ -128,7 +133,7 @@ class _Slot:
     def begin(self, seed: int) -> None:
         self.seed = seed
         self.observation, info = self.env.reset(seed=seed)
-        self.instruction = info.get("instruction", "")
+        self.instruction, self.kind = info.get("instruction", ""), info.get("instruction_kind", "")
         self.observations: list[Any] = []
         self.actions: list[Any] = []
         self.labels: list[Any] = []
@@ -154,6 +159,8 @@ class _Slot:
             bool(terminated),
             bool(info["is_success"]) if "is_success" in info else None,
             self.instruction,
+            str(info.get("reason", "")),
+            self.kind,
         )
 
 
@@ -189,8 +196,11 @@ def run_episodes(
     Results are in the order of `seeds` and depend on the seeds alone, not on `parallel`, as long as
     the actor treats the rows of a batch alike.
     """
-    width = min(parallel, len(seeds))
-    slots = [_Slot(make_env(), make_expert() if make_expert else None) for _ in range(width)]
+    first = make_env()
+    # A real robot is there once.
+    width = 1 if first.metadata.get("real_time") else min(parallel, len(seeds))
+    environments = [first, *(make_env() for _ in range(width - 1))]
+    slots = [_Slot(env, make_expert() if make_expert else None) for env in environments]
     waiting = list(enumerate(seeds))[::-1]
     running = {}
     for i, slot in enumerate(slots):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from mcsd_agent.policy import Policy
 from mcsd_agent.training.env_options import EnvOptions
@@ -25,6 +27,12 @@ class Evaluation:
     mean_return: float
     return_interval: tuple[float, float]
     mean_length: float
+    #: How many episodes ended for which reason, where the environment gives reasons.
+    ended: dict[str, int] = field(default_factory=dict)
+    #: Success by kind of instruction, where the environment tells kinds apart.
+    kinds: dict[str, Rate] = field(default_factory=dict)
+    #: Success where no demonstration began in the same way, when that was asked for.
+    unlike_demonstrations: Rate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for files and `--json`."""
@@ -35,6 +43,9 @@ class Evaluation:
             "return_mean": self.mean_return,
             "return_interval_95": list(self.return_interval),
             "length_mean": self.mean_length,
+            **({"ended": self.ended} if self.ended else {}),
+            **({"kinds": {k: _row(r) for k, r in self.kinds.items()}} if self.kinds else {}),
+            **({"unlike_demonstrations": _row(self.unlike_demonstrations)} if self.unlike_demonstrations else {}),
         }
 
     def __str__(self) -> str:
@@ -43,10 +54,32 @@ class Evaluation:
         return (
             f"{self.group}: {success}return {self.mean_return:.2f} [{low:.2f}, {high:.2f}], "
             f"length {self.mean_length:.0f}, {self.episodes} episodes"
+            + ("; ended: " + ", ".join(f"{reason} {n}" for reason, n in self.ended.items()) if self.ended else "")
+            + "".join(f"\n  {kind}: {rate}" for kind, rate in self.kinds.items() if len(self.kinds) > 1)
+            + self._leakage()
         )
 
+    def _leakage(self) -> str:
+        unlike = self.unlike_demonstrations
+        if unlike is None:
+            return ""
+        alike = self.episodes - unlike.trials
+        rest = f"; the others: {unlike}" if alike and unlike.trials else ""
+        return f"\n  {alike} of {self.episodes} began like a demonstration (same instruction, same first view){rest}"
 
-def summarise(group: str, episodes: list[Episode]) -> Evaluation:
+
+def _row(rate: Rate) -> dict[str, Any]:
+    value = rate.value if rate.trials else None  # JSON has no NaN
+    return {"episodes": rate.trials, "success": value, "success_interval_95": list(rate.interval)}
+
+
+def _rate(episodes: list[Episode]) -> Rate:
+    return Rate(sum(bool(e.success) for e in episodes), len(episodes))
+
+
+def summarise(
+    group: str, episodes: list[Episode], is_like_demonstration: Callable[[Episode], bool] | None = None
+) -> Evaluation:
     """The figures of finished episodes."""
     known = [e.success for e in episodes if e.success is not None]
     mean, low, high = mean_interval([e.total_reward for e in episodes])
@@ -57,6 +90,9 @@ def summarise(group: str, episodes: list[Episode]) -> Evaluation:
         mean,
         (low, high),
         float(np.mean([len(e) for e in episodes])),
+        dict(Counter(e.ended for e in episodes if e.ended).most_common()),
+        {k: _rate([e for e in episodes if e.kind == k]) for k in sorted({e.kind for e in episodes if e.kind})},
+        None if is_like_demonstration is None else _rate([e for e in episodes if not is_like_demonstration(e)]),
     )
 
 
@@ -71,20 +107,28 @@ def evaluate(
     groups: dict[str, dict[str, Any]] | None = None,
     parallel: int = 50,
     on_episode: Callable[[Episode], None] = lambda episode: None,
+    sampled: bool = False,
+    is_like_demonstration: Callable[[Episode], bool] | None = None,
 ) -> list[Evaluation]:
     """`episodes` episodes per group with the most probable actions, on seeds `seed, seed + 1, …`.
 
-    Returns are of the environment's own rewards, whatever `options` made of them for training.
+    `sampled` judges each group once more with actions drawn by their probability; `is_like_demonstration` tells
+    episodes that begin like one from the others. Returns are of the environment's own rewards, whatever `options`
+    made of them for training.
     """
     results = []
     for name, changes in (groups or {"all": {}}).items():
         kwargs = {**env_kwargs, **changes}
-        finished = run_episodes(
-            lambda kwargs=kwargs: make_env(env_id, kwargs, options.without_rewards()),  # type: ignore[misc]
-            lambda batch: PolicyActor(policy, batch),
-            range(seed, seed + episodes),
-            parallel=parallel,
-            on_episode=on_episode,
-        )
-        results.append(summarise(name, finished))
+        for draws in (False, True) if sampled else (False,):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                finished = run_episodes(
+                    lambda kwargs=kwargs: make_env(env_id, kwargs, options.without_rewards()),  # type: ignore[misc]
+                    lambda batch, draws=draws: PolicyActor(policy, batch, draws),  # type: ignore[misc]
+                    range(seed, seed + episodes),
+                    parallel=parallel,
+                    on_episode=on_episode,
+                )
+            title = f"{name} sampled" if draws else name
+            results.append(summarise(title, finished, is_like_demonstration))
     return results

@@ -17,8 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcsd_agent.errors import UserError
+from envs.grid_symmetries import SYMMETRIES, GridSymmetries
+from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy
+from mcsd_agent.spaces import TextSpec
 from mcsd_agent.training.episodes import Collate, Episode
 
 
@@ -40,6 +43,7 @@ class ImitationConfig:
     max_grad_norm: float = 1.0
     ema: float = 0.99
     optimizer: Literal["adamw", "muon"] = "adamw"
+    augment: tuple[str, ...] = ()
     dagger_rounds: int = 5
     dagger_episodes: int = 300
     dagger_until: float = 0.75
@@ -52,6 +56,9 @@ class ImitationConfig:
             raise UserError(f"imitation.cpu_seconds={self.cpu_seconds} must be positive, or null for no limit")
         if not 0.0 <= self.ema < 1.0:
             raise UserError(f"imitation.ema={self.ema} must be in [0, 1)")
+        for name in self.augment:
+            if name not in SYMMETRIES:
+                raise UserError(f"imitation.augment: {name!r} is not valid{nearest(name, SYMMETRIES)}")
         if self.dagger_rounds < 0 or self.dagger_episodes < 1 or not 0.0 < self.dagger_until <= 1.0:
             raise UserError(
                 f"imitation: dagger_rounds={self.dagger_rounds}, dagger_episodes={self.dagger_episodes}, "
@@ -93,24 +100,27 @@ def train_by_imitation(
     if not episodes:
         raise UserError("there are no demonstrations to imitate; record some first")
     rng = np.random.default_rng(seed)
-    data = _Batches(policy, config.tokens_per_batch, rng)
+    data = _Batches(policy, config.tokens_per_batch, rng, config.augment)
     data.add(episodes)
     fit_statistics(policy, episodes)
     average = copy.deepcopy(policy).eval()
+    for module in average.modules():
+        if isinstance(module, torch.nn.RNNBase):
+            module.flatten_parameters()  # a copy has its weights here and there, which CUDA would gather at every call
+    device = next(policy.parameters()).device
     optimisers = make_optimisers(policy, config)
     rounds = config.dagger_rounds if dagger is not None else 0
     pending = [config.dagger_until * (i + 1) / rounds for i in range(rounds)][::-1]
     compile_kernels(policy)
-    start, losses, dagger_success = time.process_time(), [], None
+    losses: list[Tensor] = []
+    start, dagger_success = time.process_time(), None
     training_seconds, update, fraction = 0.0, 0, 0.0
     while fraction < 1.0:
         began = time.process_time()
-        observations, labels, mask = next(data)
+        observations, labels, mask = data.next_on(device)
         features, _ = policy.scan(observations, policy.initial_state(len(mask)))
         per_tick = policy.head.imitation_loss(policy.action_net(features), labels)
         loss = (per_tick * mask).sum() / mask.sum()
-        if not torch.isfinite(loss):
-            raise UserError(f"the imitation loss became {loss.item()} at update {update}; lower learning_rate")
         peak = config.learning_rate * min(1.0, (update + 1) / max(1, config.warmup_updates))
         for optimiser in optimisers:
             for group in optimiser.param_groups:
@@ -124,7 +134,7 @@ def train_by_imitation(
         decay = min(config.ema, update / (update + 10.0))  # the average forgets its random beginning
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(policy.parameters()), 1.0 - decay)
-        losses.append(loss.item())
+        losses.append(loss.detach())
         training_seconds += time.process_time() - began
 
         fraction = update / config.updates
@@ -136,11 +146,15 @@ def train_by_imitation(
             data.add(fresh)
             dagger_success = float(np.mean([bool(e.success) for e in fresh]))
         if update % report_every == 0 or fraction >= 1.0:
+            recent = float(torch.stack(losses).mean())  # not sooner: reading a loss waits for the device
+            losses.clear()
+            if not np.isfinite(recent):
+                raise UserError(f"the imitation loss became {recent} by update {update}; lower learning_rate")
             on_progress(
                 Progress(
                     update,
                     min(1.0, fraction),
-                    float(np.mean(losses[-report_every:])),
+                    recent,
                     len(data.episodes),
                     time.process_time() - start,
                     update / training_seconds,
@@ -189,9 +203,23 @@ def make_optimisers(policy: Policy, config: ImitationConfig) -> list[torch.optim
 def fit_statistics(policy: Policy, episodes: Sequence[Episode]) -> None:
     """Running scales of vector observation entries, from all ticks of `episodes`."""
     names = [k for k in policy.observation_specs if not isinstance(episodes[0].observations[k], list)]
+    device = next(policy.parameters()).device
     policy.encoder.update_statistics(
-        {k: torch.from_numpy(np.concatenate([e.observations[k] for e in episodes])) for k in names}
+        {k: torch.from_numpy(np.concatenate([e.observations[k] for e in episodes])).to(device) for k in names}
     )
+
+
+def _exchange(policy: Policy, augment: Sequence[str]) -> tuple[tuple[str, ...], GridSymmetries] | None:
+    """The names of cells, direction and mission in the observation, and what exchanges them."""
+    if not augment:
+        return None
+    names = (policy.config.encoder.grid, "direction", policy.encoder.text or "")
+    if any(name not in policy.observation_specs for name in names) or not isinstance(policy.vocabulary, Vocabulary):
+        raise UserError(
+            f"imitation.augment={list(augment)} is for views of MiniGrid with direction and mission, read with "
+            "policy.encoder.grid and instruction=words; leave it empty"
+        )
+    return names, GridSymmetries(augment, policy.vocabulary.ids)
 
 
 class _Batches(Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]):
@@ -199,11 +227,15 @@ class _Batches(Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]):
 
     _BLOCK = 512  # episodes sorted by length at a time: little padding, yet different neighbours every epoch
 
-    def __init__(self, policy: Policy, tokens: int, rng: np.random.Generator) -> None:
+    def __init__(self, policy: Policy, tokens: int, rng: np.random.Generator, augment: Sequence[str] = ()) -> None:
         self.specs, self.tokens, self.rng = policy.observation_specs, tokens, rng
         self.collate = Collate(policy.observation_specs, policy.vocabulary)
         self.episodes: list[tuple[dict[str, np.ndarray], np.ndarray]] = []  # observations, labels
+        # Every text once: a tick has the number of its text.
+        self.numbers: dict[str, int] = {}
+        self.texts: list[np.ndarray] = []
         self.queue: list[list[int]] = []
+        self.exchange = _exchange(policy, augment)
 
     def add(self, episodes: Sequence[Episode]) -> None:
         """Episodes join from the next epoch on; that epoch starts at once."""
@@ -215,7 +247,13 @@ class _Batches(Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]):
         self.queue = []
 
     def _array(self, name: str, values: np.ndarray | list[str]) -> np.ndarray:
-        return self.collate.stack(name, values).astype(np.int16) if isinstance(values, list) else values
+        if not isinstance(values, list):
+            return values
+        for text in dict.fromkeys(values):
+            if text not in self.numbers:
+                self.numbers[text] = len(self.texts)
+                self.texts.append(self.collate.encode(text))
+        return np.array([self.numbers[text] for text in values], np.int32)
 
     def _plan(self) -> None:
         order = self.rng.permutation(len(self.episodes))
@@ -241,7 +279,27 @@ class _Batches(Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]):
         for row, (_, labels) in enumerate(chosen):
             mask[row, : len(labels)] = 1.0
         observations = {k: self._pad([arrays[k] for arrays, _ in chosen], longest) for k in self.specs}
-        return observations, self._pad([labels for _, labels in chosen], longest), mask
+        for name in (k for k, s in self.specs.items() if isinstance(s, TextSpec)):
+            observations[name] = self._spoken(observations[name], mask)
+        actions = self._pad([labels for _, labels in chosen], longest)
+        if self.exchange is not None:
+            names, exchange = self.exchange
+            cells, directions, missions = (observations[k].numpy() for k in names)
+            *seen, done = exchange(cells, directions, missions, actions.numpy(), self.rng)
+            observations |= {k: torch.from_numpy(v) for k, v in zip(names, seen, strict=True)}
+            actions = torch.from_numpy(done)
+        return observations, actions, mask
+
+    def next_on(self, device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The next batch, moved to a device."""
+        observations, labels, mask = next(self)
+        return {k: v.to(device) for k, v in observations.items()}, labels.to(device), mask.to(device)
+
+    def _spoken(self, numbers: Tensor, mask: Tensor) -> Tensor:
+        """Numbers of texts `(episodes, time)` to what they encode to; nothing is said in the padding."""
+        encoded = torch.from_numpy(np.stack([self.texts[i] for i in numbers.flatten().tolist()]))
+        encoded[mask.flatten() == 0] = 0
+        return encoded.unflatten(0, numbers.shape)
 
     @staticmethod
     def _pad(arrays: list[np.ndarray], longest: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -52,15 +53,23 @@ def has_text(space: gymnasium.Space) -> bool:
     return isinstance(space, spaces.Dict) and any(isinstance(s, spaces.Text) for s in space.spaces.values())
 
 
-def vocabulary_for(env: gymnasium.Env, max_words: int = 24, resets: int = 256) -> Vocabulary:
-    """The words an environment can say: its `instruction_words`, else those heard in `resets` episodes."""
+def vocabulary_for(env: gymnasium.Env, max_words: int = 24, resets: int = 256, said: Iterable[str] = ()) -> Vocabulary:
+    """The words an environment can say: its `instruction_words`, else those of `said`, else those heard in `resets`
+    episodes, which only a simulated environment is asked for."""
     known = getattr(env.unwrapped, "instruction_words", None)
+    return Vocabulary.from_texts(known or instructions_of(env, said, resets), max_words)
+
+
+def instructions_of(env: gymnasium.Env, said: Iterable[str] = (), resets: int = 256) -> list[str]:
+    """`said`, else what is heard in `resets` episodes, which only a simulated environment is asked for."""
+    known = list(said)
     if known:
-        return Vocabulary.from_texts(known, max_words)
+        return known
+    if env.metadata.get("real_time"):
+        raise UserError("which words may the robot hear? Give the environment's argument instruction_words=[...]")
     assert isinstance(env.observation_space, spaces.Dict)
     names = [k for k, s in env.observation_space.spaces.items() if isinstance(s, spaces.Text)]
-    heard = [env.reset(seed=seed)[0][k] for seed in range(resets) for k in names]
-    return Vocabulary.from_texts(heard, max_words)
+    return [env.reset(seed=seed)[0][k] for seed in range(resets) for k in names]
 
 
 def policy_specs(space: gymnasium.Space) -> tuple[dict[str, Spec], Vocabulary | None]:

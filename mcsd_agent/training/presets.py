@@ -12,6 +12,7 @@ import gymnasium
 from gymnasium import spaces
 
 from envs.frames import is_image
+from envs.grid_views import is_view
 from mcsd_agent.training.instructions import WordIds
 
 _SMALL: dict[str, Any] = {"backbone": "mcsd", "width": 64, "layers": 1}
@@ -62,6 +63,19 @@ _BY_ID: tuple[tuple[str, dict[str, Any]], ...] = (
             "timesteps": 10_000_000,
             "policy": {**_LARGE, "encoder": {"scan": ["ranges", "labels"]}},
             "ppo": {"n_steps": 128, "n_epochs": 4, "learning_rate": 5e-4, "ent_coef": 0.001},
+        },
+    ),
+    (
+        r"mcsd/Ros-v0",
+        {  # one robot in real time: a pause to learn ends no episode, and nothing is judged in between
+            "n_envs": 1,
+            "env_kwargs": {"on_late": "go_on"},
+            "timesteps": 20_000,
+            "policy": _SMALL,
+            "ppo": {"n_steps": 512, "n_epochs": 4, "learning_rate": 1e-4},
+            "eval_every": 0,
+            "evaluation": {"episodes": 10, "env_kwargs": None},
+            "checkpoint_every": 2048,
         },
     ),
     (
@@ -148,6 +162,8 @@ def preset_for(
         "policy": dict(_LARGE if large else _SMALL),
         "ppo": ppo,
     }
+    if isinstance(observation_space, spaces.Dict) and is_view(observation_space.spaces.get("image")):
+        preset["policy"]["encoder"] = {"grid": "image", "conditioning": "both"}
     if metadata is not None and not metadata.get("render_fps"):
         preset["rate_hz"] = 10
     return preset

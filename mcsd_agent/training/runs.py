@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import torch
 from mcsd_agent.artifact import ParityReport, export_policy
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy, PolicyConfig
-from mcsd_agent.spaces import spec_from_space, specs_from_space
+from mcsd_agent.runtime.sentences import Sentences
+from mcsd_agent.runtime.text_encoders import TextEncoder
+from mcsd_agent.spaces import Spec, TextSpec, spec_from_space, specs_from_space
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import EvaluationConfig, ImitateConfig
 from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
@@ -23,7 +25,9 @@ from mcsd_agent.training.environments import make_env, make_expert
 from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
 from mcsd_agent.training.evaluation import Evaluation, evaluate
 from mcsd_agent.training.imitation import Progress, train_by_imitation
-from mcsd_agent.training.instructions import has_text, vocabulary_for
+from mcsd_agent.training.instructions import has_text, instructions_of, vocabulary_for
+from mcsd_agent.training.leakage import Beginnings
+from mcsd_agent.training.record_command import record_to
 from mcsd_agent.training.run_folder import RunFolder
 
 #: Every run has its own seeds: demonstrations from the first, DAgger from the second on. Evaluation uses those
@@ -44,19 +48,35 @@ class Purpose:
     options: EnvOptions
     evaluation: EvaluationConfig
     rate_hz: float
+    beginnings: Beginnings | None = None
 
 
-def policy_for(env_id: str, env_kwargs: dict[str, Any], config: PolicyConfig, seed: int) -> Policy:
-    """A fresh policy for an environment's spaces; the same seed gives the same weights."""
+def policy_for(
+    env_id: str, env_kwargs: dict[str, Any], config: PolicyConfig, seed: int, said: Iterable[str] = ()
+) -> Policy:
+    """A fresh policy for an environment's spaces; the same seed gives the same weights.
+
+    `said` are instructions that it must know, where the environment does not list its words.
+    """
     env = make_env(env_id, env_kwargs)
-    vocabulary = vocabulary_for(env) if has_text(env.observation_space) else None
-    words = 24 if vocabulary is None else vocabulary.max_words
+    words = getattr(env.unwrapped, "instruction_max_words", 24)
+    specs = specs_from_space(env.observation_space, max_words=words)
+    encoder: TextEncoder | None = None
+    if has_text(env.observation_space) and config.encoder.instruction == "sentence":
+        sentences = Sentences.from_texts(instructions_of(env, said))
+        encoder, specs = sentences, {k: _with_vectors(s, sentences) for k, s in specs.items()}
+    elif has_text(env.observation_space):
+        encoder = vocabulary_for(env, words, said=said)
     torch.manual_seed(seed)
-    policy = Policy(
-        specs_from_space(env.observation_space, max_words=words), spec_from_space(env.action_space), config, vocabulary
-    )
+    policy = Policy(specs, spec_from_space(env.action_space), config, encoder)
     env.close()
     return policy
+
+
+def _with_vectors(spec: Spec, sentences: Sentences) -> Spec:
+    if not isinstance(spec, TextSpec):
+        return spec
+    return replace(spec, max_words=sentences.max_clauses, embedding=sentences.size, dtype="float32")
 
 
 def control_rate(
@@ -78,16 +98,10 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
     """Record or load demonstrations, clone them with DAgger, evaluate on unseen seeds, export the artifact."""
     torch.set_num_threads(config.threads)
     task = config.record
-    if config.demonstrations is not None:
-        report("record", 0.0, f"reading {config.demonstrations}")
-        episodes = load_demonstrations(config.demonstrations)
-    else:
-        episodes = record(
-            task,
-            config.seed * _SEEDS_PER_RUN,
-            lambda done, total: report("record", done / total, f"{done} of {total} episodes"),
-        )
-    policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed)
+    device = device_for(config.device)
+    episodes = demonstrations(config, report)
+    said = {text for e in episodes for v in e.observations.values() if isinstance(v, list) for text in v}
+    policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed, said).to(device)
 
     def on_progress(progress: Progress) -> None:
         run.add_metrics(asdict(progress))
@@ -105,8 +119,27 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
     run.save_checkpoint({"policy": policy.state_dict()})  # what was learnt is not lost, whatever comes next
     kwargs = task.env_kwargs if config.evaluation.env_kwargs is None else config.evaluation.env_kwargs
     rate = control_rate(task.env, kwargs, config.rate_hz)
-    results, parity = finish(policy, Purpose(task.env, kwargs, EnvOptions(), config.evaluation, rate), run, report)
+    purpose = Purpose(task.env, kwargs, EnvOptions(), config.evaluation, rate, Beginnings(episodes))
+    results, parity = finish(policy, purpose, run, report)
     return policy, results, parity
+
+
+def device_for(name: str) -> torch.device:
+    """`cpu`, `cuda` or `auto`; `UserError` where there is no CUDA device and one is asked for."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device='cuda': torch finds no CUDA device here; choose 'cpu', or 'auto' for either")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def demonstrations(config: ImitateConfig, report: Report) -> list[Episode]:
+    """From the config's folder, or recorded, into that folder if there is to be one."""
+    task, folder, seed = config.record, config.demonstrations, config.seed * _SEEDS_PER_RUN
+    if folder is None:
+        return record(task, seed, lambda done, total: report("record", done / total, f"{done} of {total} episodes"))
+    if not folder.exists():
+        report("record", 1.0, f"{record_to(folder, task, seed, report)}: {folder}")
+    report("record", 0.0, f"reading {folder}")
+    return load_demonstrations(folder)
 
 
 def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, round_index: int) -> list[Episode]:
@@ -169,7 +202,7 @@ def _evaluate(policy: Policy, purpose: Purpose, report: Report) -> list[Evaluati
     def on_episode(_: Episode) -> None:
         nonlocal done
         done += 1
-        report("evaluate", done / (evaluation.episodes * len(groups)), f"{done} episodes")
+        report("evaluate", done / (evaluation.episodes * len(groups) * (1 + evaluation.sampled)), f"{done} episodes")
 
     if not evaluation.episodes:
         return []
@@ -182,4 +215,6 @@ def _evaluate(policy: Policy, purpose: Purpose, report: Report) -> list[Evaluati
         seed=evaluation.seed,
         groups=groups,
         on_episode=on_episode,
+        sampled=evaluation.sampled,
+        is_like_demonstration=purpose.beginnings,
     )

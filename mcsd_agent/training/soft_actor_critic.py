@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from mcsd_agent.errors import UserError
 from mcsd_agent.heads import SquashedGaussianHead
 from mcsd_agent.kernels.linear import Linear
-from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import PolicyConfig, SequenceEncoder
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import BoxSpec, Spec
 from mcsd_agent.training.actor_critic import SequenceActorCritic
 from mcsd_agent.training.sequence_replay import ReplaySequences
@@ -34,7 +34,7 @@ class SequenceCritic(SequenceEncoder):
     """Q of an action given all that has been observed, done and rewarded before it in the episode."""
 
     def __init__(
-        self, observation: dict[str, Spec], dims: int, config: PolicyConfig, vocabulary: Vocabulary | None
+        self, observation: dict[str, Spec], dims: int, config: PolicyConfig, vocabulary: TextEncoder | None
     ) -> None:
         super().__init__({**observation, _PREVIOUS: BoxSpec((dims + 1,))}, config, vocabulary)
         width = config.width

@@ -21,6 +21,7 @@ from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.environment_state import Restorability, find_method, try_batched
 from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.evaluation import Evaluation
+from mcsd_agent.training.fine_tuning import start_from
 from mcsd_agent.training.learner import build_learner, vectorised_environments
 from mcsd_agent.training.random_state import untouched_random_state
 from mcsd_agent.training.run_callback import OnEvaluation, RunCallback, log_outputs
@@ -80,6 +81,8 @@ def learn(
     restorability = _restorability(config, run, report, known=checkpoint is not None)
     model = build_learner(config, restorability.method)
     try:
+        if config.start_from is not None and checkpoint is None:
+            start_from(model, config.start_from)
         callback = RunCallback(run, config, report, restorability.method is not None, on_evaluation)
         model.set_logger(Logger(None, []))
         if checkpoint is not None:
@@ -104,7 +107,9 @@ def _restorability(config: TrainConfig, run: RunFolder, report: Report, *, known
     if stored is not None:
         return Restorability(stored["method"], stored["reason"])
     with untouched_random_state():
-        if config.vectorised == "batched":
+        if is_real(config):
+            found = Restorability(None, "it is real")
+        elif config.vectorised == "batched":
             found = try_batched(lambda seed: vectorised_environments(replace(config, n_envs=2, seed=seed)))
         else:
             found = find_method(lambda: make_env(config.env, config.env_kwargs, config.options.without_rewards()))
@@ -114,6 +119,13 @@ def _restorability(config: TrainConfig, run: RunFolder, report: Report, *, known
             "note", -1.0, f"{config.env} cannot be restored exactly ({found.reason}): a resumed run begins new episodes"
         )
     return found
+
+
+def is_real(config: TrainConfig) -> bool:
+    """Whether its environment is a robot in real time, which must not be moved to find something out."""
+    env = make_env(config.env, config.env_kwargs, config.options)
+    env.close()
+    return bool(env.metadata.get("real_time"))
 
 
 def _film(policy: Policy, config: TrainConfig, run: RunFolder, report: Report) -> None:

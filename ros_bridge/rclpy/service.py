@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ros_bridge.backlog import Backlog
 from ros_bridge.codec import from_json, to_json
 from ros_bridge.connection import Connection
 from ros_bridge.messages import MessageError
@@ -44,7 +44,7 @@ class Service:
         self._full_name = full_name
         self._connection = connection
         self._wake = wake
-        self._queue: deque[dict[str, Any]] = deque()
+        self._queue = Backlog(connection.budget, MAX_WAITING)
         self._is_destroyed = False
         connection.advertise_service(full_name, srv_type.ROS_TYPE, self._deliver)
 
@@ -72,7 +72,7 @@ class Service:
     def take(self) -> Callable[[], Any] | None:
         """The next callback to run, or None. For the executor."""
         try:
-            request = self._queue.popleft()
+            request = self._queue.take()
         except IndexError:
             return None
 
@@ -89,10 +89,9 @@ class Service:
             self._queue.clear()
 
     def _deliver(self, request: dict[str, Any]) -> None:
-        if len(self._queue) >= MAX_WAITING:
+        if len(self._queue) >= MAX_WAITING or not self._queue.put(request, self._connection.arriving_bytes):
             self._connection.respond(self._full_name, request["id"], {}, ok=False)
             return
-        self._queue.append(request)
         self._wake()
 
     async def _answer(self, request: dict[str, Any]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from ros_bridge.codec import from_json
+from ros_bridge.backlog import Backlog
+from ros_bridge.codec import from_json, is_bulky
 from ros_bridge.connection import Connection
 from ros_bridge.messages import MessageError
 from ros_bridge.rclpy.qos import QoSProfile
@@ -51,13 +51,21 @@ class Subscription:
         self.callback_group = callback_group
         self.raw = False
         self.qos_profile = qos_profile
-        self.dropped = self.rejected = 0
+        self.rejected = 0
         self._connection = connection
         self._wake = wake
-        self._queue: deque[Any] = deque(maxlen=qos_profile.bound)
+        self._queue = Backlog(connection.budget, qos_profile.bound)
         self._is_destroyed = False
         self._full_name = full_name
-        connection.subscribe(full_name, msg_type.ROS_TYPE, self._deliver, depth=qos_profile.bound)
+        compression = "cbor" if is_bulky(msg_type.ROS_TYPE) else "none"
+        connection.subscribe(
+            full_name, msg_type.ROS_TYPE, self._deliver, depth=qos_profile.bound, compression=compression
+        )
+
+    @property
+    def dropped(self) -> int:
+        """How many messages came too fast for the callback."""
+        return self._queue.dropped
 
     @property
     def topic_name(self) -> str:
@@ -92,7 +100,7 @@ class Subscription:
         """The next callback to run, or None. For the executor."""
         while self._queue:
             try:
-                message = from_json(self.msg_type, self._queue.popleft())
+                message = from_json(self.msg_type, self._queue.take())
             except IndexError:
                 break
             except MessageError as error:
@@ -109,9 +117,7 @@ class Subscription:
             self._queue.clear()
 
     def _deliver(self, data: dict[str, Any]) -> None:
-        if len(self._queue) == self._queue.maxlen:
-            self.dropped += 1
-        self._queue.append(data)
+        self._queue.put(data, self._connection.arriving_bytes)
         self._wake()
 
     def _reject(self, error: MessageError) -> None:

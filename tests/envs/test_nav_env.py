@@ -158,7 +158,7 @@ def test_reset_options_choose_instruction_and_objects():
     [
         ({"n_objects": 2}, "n_objects=2"),
         ({"n_object": 4}, "'n_object'"),
-        ({"parts": 3}, "parts=3"),
+        ({"parts": 4}, "parts=4"),
         ({"instruction": "dance"}, "'dance'"),
     ],
 )

@@ -79,7 +79,7 @@ def test_examples_mean_what_they_say(text, goals):
         ("fetch the red ball", "'fetch'", "go to"),
         ("go to the red", "nothing", "a shape"),
         ("go to the red ball face the blue box", "'face'", "then"),
-        ("go to the red ball then the blue box then stop", "'then'", "the end"),
+        ("go to the red ball then the blue box then stop then stop", "'then'", "the end"),
         ("stop then the red ball", "'the'", "a verb"),
         ("the red ball", "'the'", "a verb"),
         ("  ?! ", "no words", "go to the red ball"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,3 +74,10 @@ def require_ros() -> None:
     if not usable and "wheels exist for" in reason:
         pytest.skip(reason)
     assert usable, reason
+
+
+def require_compiler() -> None:
+    """For types of one's own on native ROS; neither the project nor the demo needs one."""
+    require_ros()
+    if shutil.which("g++") is None or not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        pytest.skip("compiling message types takes g++ and Python's headers: apt-get install g++ python3-dev")

@@ -106,10 +106,16 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 import geometry_msgs.msg as g
 from house.msg import Room
+from house.action import Clean
+from example_interfaces.action import Fibonacci
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient, ActionServer
 from ros_bridge.messages import load
 assert rclpy.node.__name__ == "ros_bridge.rclpy.node"
 assert rclpy.node.__spec__.name == "ros_bridge.rclpy.node"
 assert String is load("std_msgs/msg/String") and Room().area == 2.0
+assert Clean.Goal().speed == 0.5 and Clean.Impl.FeedbackMessage().feedback == Clean.Feedback(done=0.0)
+assert Fibonacci.Impl.GetResultService.Response(status=GoalStatus.STATUS_SUCCEEDED).result == Fibonacci.Result()
 assert g.Twist.__module__ == "geometry_msgs.msg._twist"
 import yaml
 try:
@@ -124,6 +130,10 @@ def test_program_written_for_rclpy_runs_without_it(tmp_path):
     folder = tmp_path / "house" / "msg"
     folder.mkdir(parents=True)
     (folder / "Room.msg").write_text("float64 area 2\n")
+    (tmp_path / "house" / "action").mkdir()
+    (tmp_path / "house" / "action" / "Clean.action").write_text(
+        "float64 speed 0.5\n---\nRoom[] cleaned\n---\nfloat64 done\n"
+    )
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "ros_bridge", "--interfaces", str(tmp_path), str(program), "a", "--b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import subprocess
@@ -146,6 +147,18 @@ def test_services_have_request_and_response():
     assert trigger.Response(success=True, message="done").message == "done"
 
 
+ACTION_PARTS = [
+    "Goal",
+    "Result",
+    "Feedback",
+    "Impl.FeedbackMessage",
+    "Impl.GoalStatusMessage",
+    *(
+        f"Impl.{name}Service.{half}"
+        for name in ("SendGoal", "GetResult", "CancelGoal")
+        for half in ("Request", "Response")
+    ),
+]
 NATIVE = """
 import importlib, json, sys
 def describe(cls):
@@ -159,9 +172,11 @@ def plain(v):
 out = {}
 for name in json.loads(sys.stdin.read()):
     package, kind, rest = name.split("/")
-    base, _, half = rest.partition("_") if kind == "srv" else (rest, "", "")
-    cls = getattr(importlib.import_module(f"{package}.{kind}"), base)
-    out[name] = describe(getattr(cls, half) if half else cls)
+    path = rest.split("_") if kind == "srv" else rest.split(".")
+    cls = importlib.import_module(f"{package}.{kind}")
+    for part in path:
+        cls = getattr(cls, part)
+    out[name] = describe(cls)
 print(json.dumps(out))
 """
 
@@ -173,13 +188,15 @@ def test_fields_and_defaults_agree_with_the_native_classes():
     # The wheels lack tf2_msgs.
     services = [service for service in SERVICES if not service.startswith("tf2_msgs/")]
     names += [f"{service}_{half}" for service in services for half in ("Request", "Response")]
+    names += [f"test_msgs/action/Fibonacci.{part}" for part in ACTION_PARTS]
     process = subprocess.run(
         [sys.executable, "-c", NATIVE], input=json.dumps(names), capture_output=True, text=True, cwd=ROOT, check=True
     )
     native = json.loads(process.stdout)
     assert len(native) > 100
     for name in names:
-        cls = load(name)
+        ros_type, *parts = name.split(".")
+        cls = functools.reduce(getattr, parts, load(ros_type))
         fields = {k: v for k, v in native[name]["fields"].items() if k != "structure_needs_at_least_one_member"}
         assert cls.get_fields_and_field_types() == fields, name
         defaults = {k: v for k, v in native[name]["defaults"].items() if k in fields}

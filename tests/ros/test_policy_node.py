@@ -41,10 +41,14 @@ def test_policy_node_drives_reports_and_obeys(session):
     commands = [c for c in session.log("command") if c["angular"] > 0]
     assert all(c["angular"] == pytest.approx(TURN) for c in commands)
 
-    # Unknown words are reported, the known ones still reach the policy.
+    # Unknown words are reported, and it holds until it is told something that it knows.
     status = operator.instruct("go to the purple ball")
     assert status.values["unknown_words"] == "purple"
     assert "purple" in operator.sim_state().error or operator.wait(lambda: "purple" in operator.sim_state().error, 5.0)
+    assert operator.wait(lambda: operator.policy_status().reason == "not_understood", 5.0)
+    assert "purple" in operator.policy_status().values["not_understood"]
+    operator.instruct(INSTRUCTION)
+    assert operator.wait(session.is_driving, 5.0)
 
     # Held, it stands still and keeps its memory; then it goes on counting.
     operator.hold(True)
@@ -74,7 +78,7 @@ def test_policy_node_drives_reports_and_obeys(session):
     # What the robot got is what the policy sent, in that order and nothing twice.
     sent = iter([round(t["action_sent"][0], 6) for t in ticks if t["reason"] == "ok"])
     assert all(round(c["linear"], 6) in sent for c in session.log("command") if c["angular"] > 0)
-    assert {t["reason"] for t in ticks} <= {"missing:instruction", "ok", "held", "late"} | {
+    assert {t["reason"] for t in ticks} <= {"missing:instruction", "not_understood", "ok", "held", "late"} | {
         f"{kind}:{name}" for kind in ("missing", "stale") for name in ("ranges", "labels", "wheel_velocities")
     }
     assert max(t["oldest_s"] for t in ticks if t["reason"] == "ok") <= 0.3

@@ -15,8 +15,11 @@ from conftest import ROOT, require_ros
 
 #: What the bridge does not have, or has differently, and why. Patterns of `module:name`.
 DIFFERENCES = {
-    r"rclpy\.action(\.\w+)?:.*": "actions are not here yet",
-    r"rclpy\.parameter_event_handler:.*": "not here yet; subscribe to /parameter_events",
+    r"rclpy\.action\.\w+:Action(Client|Server)\.(is_ready|take_data|execute|add_to_wait_set|get_num_entities)": (
+        "how executors serve waitables, which are DDS handles"
+    ),
+    r"rclpy\.action\.\w+:Action(Client|Server)\.(add|remove)_future": "how executors serve waitables",
+    r"rclpy\.action\.server:ActionServer\.notify_goal_done": "the rosbridge server keeps and forgets the results",
     r"rclpy\.experimental\.events_executor:.*": "an executor on DDS events, which rosbridge does not report",
     r"rclpy\.(event_handler|qos_event|waitable):.*": "rosbridge does not report DDS events; waitables are DDS handles",
     r"rclpy\.(topic_endpoint_info|type_hash):.*": "rosbridge cannot list the graph",

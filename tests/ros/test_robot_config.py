@@ -62,6 +62,8 @@ def test_the_nav_robot_agrees_with_the_nav_world():
         (("safety",), {"max_state_growth": -1}, "max_state_growth is -1.0"),
         (("safety",), {"on_resume": "forget"}, "safety.on_resume: 'forget' is not valid"),
         (("observations", "ranges", "max_frozen_s"), 0, "max_frozen_s is 0.0"),
+        (("observations", "ranges", "rate_hz"), 2, "max_age_s is 0.3; it must be at least the sensor's period, 0.5 s"),
+        (("emergency_stop",), {"topic": "stop"}, "topic 'stop' must be absolute"),
         (("action", "low_pass_s"), -1, "low_pass_s is -1.0"),
         (("observations", "ranges", "topic"), "scan", "topic 'scan' must be absolute"),
         (("observations", "ranges", "max_age_s"), 0, "max_age_s is 0.0; it must be above 0"),

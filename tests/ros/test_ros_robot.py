@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROBOT
 
+from ros_bridge.commands import CommandMaker
 from ros_bridge.messages import load
 from ros_bridge.robot_config import load_robot
 from ros_bridge.ros_robot import RosRobot, SpokenText
@@ -22,7 +23,9 @@ def published() -> list:
 
 @pytest.fixture
 def robot(published: list) -> RosRobot:
-    return RosRobot(load_robot(ROBOT), NAMES, twist=Twist, publish=published.append, clock=lambda: 5.0)
+    config = load_robot(ROBOT)
+    commands = CommandMaker(config.action, load)
+    return RosRobot(config, NAMES, commands=commands, publish=published.append, clock=lambda: 5.0)
 
 
 def test_action_goes_to_its_fields_within_the_robots_bounds(robot, published):
@@ -54,7 +57,8 @@ def test_unreadable_message_leaves_the_old_value_and_is_counted(robot):
 
 
 def test_only_observations_that_the_policy_uses_are_received():
-    robot = RosRobot(load_robot(ROBOT), ("ranges",), twist=Twist, publish=lambda m: None)
+    config = load_robot(ROBOT)
+    robot = RosRobot(config, ("ranges",), commands=CommandMaker(config.action, load), publish=lambda m: None)
     assert list(robot.receivers()) == ["ranges"]
 
 

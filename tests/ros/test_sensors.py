@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ros_bridge.messages import load
-from ros_bridge.robot_config import Joints, LabelImage, Odometry, Scan
+from ros_bridge.observation_sources import Joints, LabelImage, Odometry, Scan
 from ros_bridge.sensors import Mailbox, SensorError, read, stamp_seconds
 
 LaserScan = load("sensor_msgs/msg/LaserScan")

@@ -21,6 +21,7 @@ class ScriptedRobot:
         }
         self.ages = dict.fromkeys(("position", "action_root", "state_root"), 0.0)
         self.connected = True
+        self.ready = float("nan")
         self.commands: list[tuple[str, float, Any]] = []
         self.on_observe: Callable[[], None] = lambda: None
         self.on_send: Callable[[np.ndarray], Any] = lambda action: action
@@ -29,7 +30,7 @@ class ScriptedRobot:
     def observe(self) -> Reading:
         self.on_observe()
         now = self.clock()
-        return Reading(self.values, {k: now - age for k, age in self.ages.items()}, self.connected)
+        return Reading(self.values, {k: now - age for k, age in self.ages.items()}, self.connected, self.ready)
 
     def send(self, action: np.ndarray) -> np.ndarray:
         self.commands.append(("send", self.clock(), action))

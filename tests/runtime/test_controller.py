@@ -511,6 +511,25 @@ def test_following_sensors_brings_fresh_observations_in_small_steps_whatever_the
     assert np.all(np.abs(gaps - PERIOD) <= 0.0201 * PERIOD)
 
 
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.61, 0.99])
+@pytest.mark.parametrize("decoding", [0.05, 0.11, 0.4])
+def test_following_sensors_waits_for_what_has_to_be_decoded_first(phase, decoding):
+    controller, robot, clock = make(follow_sensors=True)
+
+    def speak() -> None:
+        since = math.fmod(clock() - 1000.0 + phase * PERIOD, PERIOD)  # since the newest message came
+        decoded = since >= decoding * PERIOD
+        age = since if decoded else since + PERIOD
+        robot.ages = dict.fromkeys(robot.ages, age)
+        robot.ready = clock() - (age - decoding * PERIOD)
+
+    robot.on_observe = speak
+    controller.run(max_ticks=80)
+    ticks = controller.telemetry.ticks
+    assert {t.reason for t in ticks} == {"ok"}
+    assert all(t.oldest_s <= (decoding + 0.15) * PERIOD for t in ticks[-20:])
+
+
 def test_the_controller_gives_the_action_before_and_none_after_a_stop():
     seen = []
 

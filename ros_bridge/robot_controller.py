@@ -1,0 +1,23 @@
+"""The controller's configuration for a robot, from its YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mcsd_agent.runtime import ControllerConfig
+from ros_bridge.robot_config import RobotConfig
+
+
+def controller_config(robot: RobotConfig, needed: Collection[str]) -> ControllerConfig:
+    """The robot's YAML in the controller's words; `needed` are the observations that the policy has."""
+    used = {name: o for name, o in robot.observations.items() if name in needed}
+    return ControllerConfig(
+        follow_sensors=True,
+        max_age_by_name={name: o.max_age_s for name, o in used.items()},
+        max_frozen_by_name={name: o.max_frozen_s for name, o in used.items() if o.max_frozen_s is not None},
+        heartbeat_s=robot.heartbeat.max_silence_s if robot.heartbeat else None,
+        slew_per_s=robot.action.slew_per_s,
+        low_pass_s=robot.action.low_pass_s,
+        max_excess=robot.action.max_excess,
+        **vars(robot.safety),
+    )

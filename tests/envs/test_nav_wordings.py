@@ -1,0 +1,126 @@
+"""Wordings kept from training, corrections and negations, and which objects are named."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from envs.nav import NavEnv
+from envs.nav_corrections import WORDS, correct, negate, understand
+from envs.nav_expert import NavExpert
+from envs.nav_language import COLORS, SHAPES, Goal, Task, corpus, object_goal, parse
+from envs.nav_phrasings import HELD_OUT, HELD_OUT_LABELS, WORDINGS, say
+
+OBJECTS = [Goal("go", c, s) for c, s in product(COLORS, SHAPES)]
+KNOWN_WORDS = {*corpus(), *WORDS}
+
+
+def words_of(text: str) -> set[str]:
+    return set(text.lower().replace(",", " ").replace(":", " ").split())
+
+
+@pytest.mark.parametrize("wording", WORDINGS[1:])
+def test_held_out_wordings_are_never_those_of_training(wording):
+    rng = np.random.default_rng(0)
+    for goal in [*OBJECTS, Goal("face", "red", "ball"), Goal("stop")]:
+        for _ in range(10):
+            with pytest.raises(ValueError, match="instruction"):
+                parse(say(rng, Task((goal,)), wording))
+
+
+def test_held_out_wordings_still_name_the_colours_in_order():
+    rng = np.random.default_rng(1)
+    for wording, first, second in product(("synonyms", "polite", "order"), OBJECTS[:6], OBJECTS[6:]):
+        text = say(rng, Task((first, second)), wording)
+        assert text.index(first.color) < text.rindex(second.color), text
+
+
+def test_a_typo_changes_one_word_of_a_part():
+    rng = np.random.default_rng(2)
+    for goal in OBJECTS * 5:
+        assert len(words_of(say(rng, Task((goal,)), "typos")) - KNOWN_WORDS) == 1
+
+
+def test_every_colour_and_shape_of_what_is_kept_occurs_with_another_one():
+    trained = set(product(COLORS, SHAPES)) - set(HELD_OUT)
+    assert {c for c, _ in HELD_OUT} <= {c for c, _ in trained}
+    assert {s for _, s in HELD_OUT} <= {s for _, s in trained}
+
+
+@pytest.mark.parametrize("before", [*OBJECTS[:4], Goal("face", "blue", "cone")])
+def test_a_correction_means_the_other_object_to_who_remembers(before):
+    rng = np.random.default_rng(3)
+    for label in range(12):
+        after = object_goal(before.verb, label)
+        if after != before:
+            text = correct(rng, before, after)
+            assert understand(text, Task((before,))) == Task((after,))
+            assert words_of(text) <= KNOWN_WORDS
+            with pytest.raises(ValueError, match="instruction"):
+                understand(text)
+
+
+def test_what_is_not_meant_is_left_out():
+    rng = np.random.default_rng(4)
+    for goal, other in product(OBJECTS, OBJECTS):
+        if goal != other:
+            assert understand(negate(rng, goal, other)) == Task((goal,))
+
+
+@pytest.mark.parametrize("named", ["trained", "held_out"])
+def test_only_the_objects_that_may_be_named_are(named):
+    env = NavEnv(named=named, parts=(0.4, 0.4, 0.2), correction_probability=0.5, verbs={"go": 1})
+    for seed in range(40):
+        env.reset(seed=seed)
+        for _ in range(45):
+            goals = env._progress.task.goals
+            assert all((goal.label in HELD_OUT_LABELS) == (named == "held_out") for goal in goals)
+            env.step(np.zeros(2))
+
+
+def test_a_correction_comes_on_the_way_and_its_object_is_there():
+    env = NavEnv(parts=(1, 0), verbs={"go": 1}, correction_probability=1.0)
+    for seed in range(10):
+        first = env.reset(seed=seed)[1]["instruction"]
+        said = [env.step(np.zeros(2))[4]["instruction"] for _ in range(45)]
+        later = [text for text in said if text != first]
+        assert later
+        goal = understand(first).goals[0]
+        assert env._progress.task == understand(later[0], Task((goal,)))
+        assert env._progress.goal.label in env._objects
+
+
+def test_the_expert_carries_out_corrections_negations_and_three_parts():
+    env = NavEnv(parts=(0.6, 0.0, 0.4), correction_probability=0.5, negation_probability=0.3)
+    expert, successes = NavExpert(), 0
+    for seed in range(12):
+        observation, info = env.reset(seed=seed)
+        expert.reset()
+        done = False
+        while not done:
+            observation, _, terminated, truncated, info = env.step(expert.act(observation))
+            done = terminated or truncated
+        successes += info["is_success"]
+    assert successes >= 11
+
+
+def test_words_of_corrections_are_listed_where_there_are_corrections():
+    assert "mean" not in NavEnv().instruction_words
+    assert set(WORDS) <= set(NavEnv(correction_probability=0.1).instruction_words)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"wording": "rude"}, "wording='rude'"),
+        ({"named": "some"}, "named='some'"),
+        ({"correction_probability": 2}, "correction_probability=2"),
+        ({"negation_probability": -1}, "negation_probability=-1"),
+        ({"parts": (0.2, 0.2, 0.2)}, "parts="),
+    ],
+)
+def test_impossible_options_are_named(config, named):
+    with pytest.raises(ValueError, match=named):
+        NavEnv(**config)

@@ -1,0 +1,83 @@
+"""The emergency stop comes before everything: also when nobody runs the node's other callbacks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROBOT
+from fake_server import FakeServer, eventually
+
+from ros_bridge.policy_node import PolicyNode
+from ros_bridge.rclpy.context import Context
+from ros_bridge.rclpy.executors import SingleThreadedExecutor
+
+
+@pytest.fixture
+def node(
+    fake_server: FakeServer, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PolicyNode]:
+    robot = yaml.safe_load(ROBOT.read_text())
+    robot["emergency_stop"] = {"topic": "/emergency_stop"}
+    path = tmp_path / "robot.yaml"
+    path.write_text(yaml.safe_dump(robot))
+    context = Context()
+    context.init(["--url", fake_server.url])
+    monkeypatch.setattr("ros_bridge.rclpy.node.get_default_context", lambda: context)
+    monkeypatch.setattr("ros_bridge.rclpy.context.get_default_context", lambda: context)
+    node = PolicyNode(artifact, path)
+    yield node
+    node.destroy_node()
+    context.shutdown()
+
+
+def press(server: FakeServer, is_pressed: bool) -> None:
+    server.send({"op": "publish", "topic": "/emergency_stop", "msg": {"data": is_pressed}})
+
+
+def call(server: FakeServer, service: str, **args: bool) -> dict:
+    """What a service of the node answers."""
+    before = len(server.frames)
+    server.send({"op": "call_service", "id": "1", "service": f"/policy/{service}", "args": args})
+
+    def answers() -> list[dict]:
+        return [f for _, f in list(server.frames)[before:] if f["op"] == "service_response"]
+
+    assert eventually(lambda: bool(answers()))
+    return answers()[0]["values"]
+
+
+def test_button_is_heard_while_the_executor_is_busy(node, fake_server):
+    assert eventually(lambda: ("subscribe", "/emergency_stop") in fake_server.operations())
+    # Nobody spins the node: its executor might as well be at work on a picture.
+    press(fake_server, True)
+    assert eventually(lambda: node.robot.is_halted)
+    assert eventually(lambda: [t.reason for t in node.telemetry.ticks[-1:]] == ["emergency_stop"])
+    press(fake_server, False)
+    assert not eventually(lambda: node.telemetry.ticks[-1].reason != "emergency_stop", 0.3)
+
+
+def test_only_enable_ends_it_and_only_when_the_button_is_out(node, fake_server):
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        press(fake_server, True)
+        assert eventually(lambda: node.robot.is_halted)
+        assert call(fake_server, "hold", data=False)["success"]
+        assert node.robot.is_halted
+        refused = call(fake_server, "enable")
+        assert not refused["success"]
+        assert "still pressed" in refused["message"]
+        press(fake_server, False)
+        assert eventually(lambda: call(fake_server, "enable")["success"])
+        assert not node.robot.is_halted
+        assert eventually(lambda: node.telemetry.ticks[-1].reason != "emergency_stop")
+        assert node.status()["emergency_stops"] == "1"
+    finally:
+        executor.shutdown()
+        thread.join(5)

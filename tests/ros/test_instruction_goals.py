@@ -1,0 +1,96 @@
+"""Goals: one at a time, with an end that is told exactly once and for the right reason."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from mcsd_agent.errors import UserError
+from ros_bridge.instruction_goals import DEFAULT_TIMEOUT_S, Goal, InstructionGoals
+
+
+@pytest.fixture
+def world():
+    w = SimpleNamespace(now=0.0, said=[], obstacle=None, feedback=[], ends=[], cancel=False)
+    w.goals = InstructionGoals(
+        hear=w.said.append,
+        forget=lambda: w.said.append(None),
+        obstacle=lambda: w.obstacle,
+        clock=lambda: w.now,
+    )
+    return w
+
+
+def begin(w, text="go to the red ball", timeout_s=10.0) -> None:
+    w.goals.begin(
+        Goal(
+            text,
+            timeout_s,
+            feedback=lambda p, c: w.feedback.append((round(p, 3), c)),
+            ended=lambda o: w.ends.append((text, o.state, o.message)),
+            cancel_asked=lambda: w.cancel,
+        )
+    )
+
+
+def test_time_that_passes_is_the_progress_and_its_end_the_goals(world):
+    begin(world, "go   to it")
+    for world.now in (2.5, 5.0, 10.0, 11.0):
+        world.goals.tick()
+    assert world.feedback == [(0.25, -1.0), (0.5, -1.0)]
+    ((_, state, message),) = world.ends
+    assert state == "aborted"
+    assert "10 s are over; nothing here tells" in message
+    assert world.said == ["go to it", None]
+    assert world.goals.active is None
+
+
+def test_estimate_is_progress_and_ends_the_goal_when_it_is_sure(world):
+    sure = [0.3]
+    world.goals = InstructionGoals(hear=world.said.append, forget=lambda: None, estimate=lambda: sure[0])
+    begin(world)
+    world.goals.tick()
+    sure[0] = 0.95
+    world.goals.tick()
+    assert world.feedback == [(0.3, 0.3)]
+    assert [end[1] for end in world.ends] == ["succeeded"]
+
+
+def test_new_goal_takes_the_place_of_the_old_one_and_is_not_forgotten(world):
+    begin(world, "one")
+    begin(world, "two")
+    assert world.said == ["one", "two"]
+    assert [end[:2] for end in world.ends] == [("one", "aborted")]
+    assert world.goals.active.instruction == "two"
+
+
+def test_cancel_by_whoever_sent_it(world):
+    begin(world)
+    world.cancel = True
+    world.goals.tick()
+    world.goals.tick()
+    assert [end[1] for end in world.ends] == ["canceled"]
+    assert world.said[-1] is None
+
+
+def test_obstacle_and_other_words_end_it(world):
+    begin(world)
+    world.obstacle = "the emergency stop was pressed"
+    world.goals.tick()
+    assert world.ends[-1][1:] == ("aborted", "the emergency stop was pressed")
+    world.obstacle = None
+    begin(world)
+    world.goals.interrupt("another instruction was said")
+    assert world.ends[-1][1:] == ("aborted", "another instruction was said")
+    assert world.said[-1] is not None
+
+
+@pytest.mark.parametrize(("text", "timeout_s"), [("  ", 1.0), ("go", -1.0), ("go", float("nan")), ("go", float("inf"))])
+def test_goal_that_makes_no_sense_is_refused(text, timeout_s):
+    with pytest.raises(UserError):
+        Goal(text, timeout_s, feedback=lambda p, c: None, ended=lambda o: None)
+
+
+def test_no_time_is_the_default_time():
+    assert Goal("go", 0.0, feedback=lambda p, c: None, ended=lambda o: None).timeout_s == DEFAULT_TIMEOUT_S
