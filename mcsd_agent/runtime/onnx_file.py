@@ -66,16 +66,16 @@ class Model:
 #: Domain of the operators that onnxruntime has beside ONNX's; each is on the list of the numpy engine or refused.
 CONTRIBUTED = "com.microsoft"
 
-_MODEL = Layout("a model", {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: BYTES}, {8: BYTES})
+MODEL = Layout("a model", {1: VARINT, 2: BYTES, 3: BYTES, 4: BYTES, 5: VARINT, 6: BYTES, 7: BYTES}, {8: BYTES})
 _OPSET = Layout("an operator set", {1: BYTES, 2: VARINT}, {})
-_GRAPH = Layout("a graph", {2: BYTES, 10: BYTES}, {1: BYTES, 5: BYTES, 11: BYTES, 12: BYTES})
+GRAPH = Layout("a graph", {2: BYTES, 10: BYTES}, {1: BYTES, 5: BYTES, 11: BYTES, 12: BYTES})
 _NODE = Layout("a node", {3: BYTES, 4: BYTES, 6: BYTES, 7: BYTES}, {1: BYTES, 2: BYTES, 5: BYTES})
 _ATTRIBUTE = Layout(
     "an attribute",
     {1: BYTES, 2: FIXED32, 3: VARINT, 4: BYTES, 5: BYTES, 13: BYTES, 20: VARINT},
     {7: FIXED32, 8: VARINT, 9: BYTES},
 )
-_PORT = Layout("an input or output", {1: BYTES, 2: BYTES, 3: BYTES}, {})
+PORT = Layout("an input or output", {1: BYTES, 2: BYTES, 3: BYTES}, {})
 _TYPE = Layout("a type", {1: BYTES}, {})
 _TENSOR_TYPE = Layout("a tensor type", {1: VARINT, 2: BYTES}, {})
 _SHAPE = Layout("a shape", {}, {1: BYTES})
@@ -98,7 +98,7 @@ def read_model(data: bytes, where: str) -> Model:
 def _model(data: memoryview) -> Model:
     graph: Payload | None = None
     opset: int | None = None
-    for number, _, payload in fields(data, _MODEL):
+    for number, _, payload in fields(data, MODEL):
         if number == 7:
             graph = payload
         elif number == 8:
@@ -128,7 +128,7 @@ def _opset(data: Payload) -> tuple[str, int]:
 def _graph(data: Payload, opset: int) -> Model:
     nodes, inputs, outputs = [], [], []
     constants: dict[str, np.ndarray] = {}
-    for number, _, payload in fields(data, _GRAPH):
+    for number, _, payload in fields(data, GRAPH):
         if number == 1:
             nodes.append(_node(payload))
         elif number == 5:
@@ -209,7 +209,7 @@ def _attribute(data: Payload) -> tuple[str, Any]:
 def _port(data: Payload) -> Port:
     name, dtype = "", None
     shape: tuple[int | None, ...] = ()
-    for number, _, payload in fields(data, _PORT):
+    for number, _, payload in fields(data, PORT):
         if number == 1:
             name = text(payload)
         elif number == 2:

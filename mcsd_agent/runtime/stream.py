@@ -36,12 +36,16 @@ class Engine(Protocol):
 def _onnx(package: Package, batch: int) -> Engine:
     from mcsd_agent.runtime.onnx_session import OnnxEngine
 
-    return OnnxEngine(package.step, package.model, package.where, batch)
+    return OnnxEngine(package.step, package.model, package.where, batch, _texts(package))
 
 
 def _numpy(package: Package, batch: int) -> Engine:
-    texts = [name for name, spec in package.spec.observation.items() if isinstance(spec, TextSpec)]
-    return NumpyEngine(package.model, package.where, steady=texts, batch=batch)
+    return NumpyEngine(package.model, package.where, steady=_texts(package), batch=batch)
+
+
+def _texts(package: Package) -> list[str]:
+    """Instructions, which seldom change."""
+    return [name for name, spec in package.spec.observation.items() if isinstance(spec, TextSpec)]
 
 
 def _torch(package: Package, batch: int) -> Engine:
