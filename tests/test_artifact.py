@@ -202,6 +202,22 @@ def test_engines_that_differ_are_refused_and_nothing_is_written(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_an_engine_that_mixes_up_robots_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = ENGINES["numpy"]
+
+    class MixesUp:
+        def __init__(self, package: Any, batch: int) -> None:
+            self.engine = make(package, batch)
+
+        def run(self, inputs: Any) -> Any:
+            return tuple(np.roll(array, 1, 0) for array in self.engine.run(inputs))  # with one robot nothing changes
+
+    monkeypatch.setitem(ENGINES, "numpy", MixesUp)
+    with pytest.raises(UserError, match="nothing was written"):
+        export_policy(make_policy(layers=1), tmp_path / "a.mcsd", rate_hz=10, parity_observations=30)
+    assert not list(tmp_path.iterdir())
+
+
 def test_failed_write_leaves_the_old_file(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.mcsd"
     path.write_bytes(exported.read_bytes())

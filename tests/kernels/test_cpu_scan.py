@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from mcsd_agent.backbone import MCSDBackbone
 from mcsd_agent.cell import MCSDConfig
 
 pytest.importorskip("numba", reason="the kernels are optional; without Numba torch's operations run")
+
+from mcsd_agent.kernels import cpu_scan
 
 
 def backbone(width: int = 16, channels: int = 4, layers: int = 2, **switches: bool) -> MCSDBackbone:
@@ -39,14 +42,17 @@ def values_and_gradients(net, xs, state, starts):
     layers=st.integers(1, 3),
     shape=st.sampled_from([(16, 4), (64, 8)]),
     probability=st.sampled_from([None, 0.0, 0.2, 1.0]),
+    rows=st.sampled_from([1, 40, 512]),
 )
-def test_values_and_all_gradients_are_those_of_float64(batch, time, layers, shape, probability):
+def test_values_and_all_gradients_are_those_of_float64(batch, time, layers, shape, probability, rows):
+    """`rows` makes one piece of time of it, or several with the last one shorter."""
     torch.manual_seed(0)
     net = backbone(*shape, layers)
     xs, state = torch.randn(batch, time, shape[0]), torch.randn(batch, layers, net.state_size)
     starts = None if probability is None else torch.rand(batch, time) < probability
     assert net._scans_packed(xs, state)
-    measured = values_and_gradients(net, xs, state, starts)
+    with mock.patch.object(cpu_scan, "ROWS_OF_A_PIECE", rows):
+        measured = values_and_gradients(net, xs, state, starts)
     expected = values_and_gradients(copy.deepcopy(net).double(), xs.double(), state.double(), starts)
     assert measured.keys() == expected.keys()
     for name, value in expected.items():
