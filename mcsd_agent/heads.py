@@ -34,6 +34,12 @@ def _sample(logits: Tensor) -> Tensor:
     return (logits - torch.empty_like(logits).exponential_().clamp_min_(1e-30).log_()).argmax(-1)
 
 
+def _divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """What each value `(…, n)` adds to KL(logits ‖ reference); nothing where neither ever takes it."""
+    log_p = torch.log_softmax(logits, -1)
+    return log_p.exp() * (log_p - torch.log_softmax(reference, -1))
+
+
 class _ChoiceHead(nn.Module):
     """Logits, `size` in all."""
 
@@ -72,6 +78,10 @@ class CategoricalHead(_ChoiceHead):
         """`(…,)` in nats."""
         log_p = torch.log_softmax(parameters, -1)
         return -(log_p.exp() * log_p).sum(-1)
+
+    def divergence(self, parameters: Tensor, reference: Tensor) -> Tensor:
+        """KL(parameters ‖ reference) `(…,)` in nats."""
+        return _divergence(parameters, reference).sum(-1)
 
     def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Cross-entropy, `(…,)`."""
@@ -119,6 +129,10 @@ class MultiCategoricalHead(_ChoiceHead):
         """`(…,)` in nats."""
         log_p = torch.log_softmax(self._logits(parameters), -1)
         return -(log_p.exp() * log_p).sum((-2, -1))
+
+    def divergence(self, parameters: Tensor, reference: Tensor) -> Tensor:
+        """KL(parameters ‖ reference) `(…,)` in nats."""
+        return _divergence(self._logits(parameters), self._logits(reference)).sum((-2, -1))
 
     def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Cross-entropy, `(…,)`."""
@@ -180,6 +194,11 @@ class GaussianHead(_BoxHead):
         """`(…,)` in nats."""
         per_dim = self.log_std + 0.5 * math.log(2 * math.pi * math.e) + self.half_range.log()
         return per_dim.sum().expand(parameters.shape[:-1])
+
+    def divergence(self, parameters: Tensor, reference: Tensor) -> Tensor:
+        """KL `(…,)` in nats from a Gaussian around `reference` of this head's deviation: a policy that was cloned has
+        means, and no deviation to stay close to."""
+        return (0.5 * ((parameters - reference) * torch.exp(-self.log_std)).square()).sum(-1)
 
     def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Huber loss in units of half the range."""
@@ -245,6 +264,13 @@ class SquashedGaussianHead(_BoxHead):
         """An estimate from one sample, `(…,)` in nats; there is no closed form."""
         return -self.rsample_with_log_prob(parameters)[1]
 
+    def divergence(self, parameters: Tensor, reference: Tensor) -> Tensor:
+        """KL(parameters ‖ reference) `(…,)` in nats; tanh changes none."""
+        (mean, log_std), (centre, log_scale) = self._gaussian(parameters), self._gaussian(reference)
+        ratio = log_std - log_scale
+        shift = (mean - centre) * torch.exp(-log_scale)
+        return (0.5 * (shift.square() + (2.0 * ratio).exp() - 1.0) - ratio).sum(-1)
+
     def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Huber loss in units of half the range."""
         target = (action - self.centre) / self.half_range
@@ -304,6 +330,10 @@ class BinnedHead(_BoxHead):
         """`(…,)` in nats."""
         log_p = torch.log_softmax(self._logits(parameters), -1)
         return -(log_p.exp() * log_p * self.valid).sum((-2, -1))
+
+    def divergence(self, parameters: Tensor, reference: Tensor) -> Tensor:
+        """KL(parameters ‖ reference) `(…,)` in nats."""
+        return _divergence(self._logits(parameters), self._logits(reference)).sum((-2, -1))
 
     def imitation_loss(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Cross-entropy to a target spread linearly over the two bins around the action."""

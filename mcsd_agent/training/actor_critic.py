@@ -132,12 +132,21 @@ class SequenceActorCritic(BasePolicy):
         state: Tensor,
         starts: Tensor,
         masks: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, log-probabilities and entropies `(batch, time)` of whole sequences."""
+        reference: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Values, log-probabilities, entropies, and divergences from action parameters `reference`
+        `(batch, time, size)`, all `(batch, time)`, of whole sequences. Without a reference there is no divergence."""
         features, valued, _ = self._features("scan", observations, state, starts)
         parameters = self._action_parameters(features, masks)
-        head = self.net.head
-        return self._values(valued), head.log_prob(parameters, actions), head.entropy(parameters)
+        head, values = self.net.head, self._values(valued)
+        divergences = torch.zeros_like(values)
+        if reference is not None:
+            divergences = head.divergence(parameters, reference if masks is None else head.masked(reference, masks))
+        return values, head.log_prob(parameters, actions), head.entropy(parameters), divergences
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        """Those of which no action depends."""
+        return [*self.net.value_net.parameters(), *(self.critic.parameters() if self.critic is not None else ())]
 
     def predict_values(self, observation: dict[str, Tensor], state: Tensor, starts: Tensor | None) -> Tensor:
         """Values `(n_envs,)`."""

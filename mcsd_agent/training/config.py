@@ -85,11 +85,13 @@ class PPOConfig:
     target_kl: float | None = None
     gradient_accumulation_steps: int = 1
     noise_correlation: float = 0.0
+    leash_coef: float = 0.0
+    value_warmup: int = 0
 
     def __post_init__(self) -> None:
         _check_above_zero(self, "learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl")
         _check_share(self, "gamma", "gae_lambda")
-        _check_least(self, 0, "ent_coef", "vf_coef")
+        _check_least(self, 0, "ent_coef", "vf_coef", "leash_coef", "value_warmup")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class SACConfig:
 class TrainConfig:
     """Reinforcement learning; written for `mcsd-agent train`.
 
-    `start_from` is an artifact or a run folder whose policy is trained on; its network takes the place of `policy`.
+    `start_from` is an artifact or a run folder whose policy is trained on; its network takes the place of `policy`, of
+    which only `share_backbone` counts then.
     `ppo` counts where `algorithm` is ppo, `sac` where it is sac. `eval_every` None is a tenth of `timesteps`,
     0 is never.
     """
@@ -156,6 +159,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_least(self, 1, "n_envs", "timesteps", "threads", "checkpoint_every", "eval_episodes")
         _check_least(self, 0, "seed", "video_episodes", "evaluation_steps")
+        if self.ppo.leash_coef and self.start_from is None:
+            raise UserError(f"ppo.leash_coef={self.ppo.leash_coef} needs start_from: the policy to stay close to")
 
     @property
     def evaluation_steps(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.policy import Policy
+from mcsd_agent.policy import Policy, SequenceEncoder
 from mcsd_agent.spaces import BoxSpec
 from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.environments import make_env
@@ -31,12 +31,14 @@ def with_policy_of(config: TrainConfig) -> TrainConfig:
     kwargs = dict(config.env_kwargs)
     if words and probe.metadata.get("real_time") and "instruction_words" not in kwargs:
         kwargs["instruction_words"] = list(words)
-    return replace(config, policy=stored.policy.config, env_kwargs=kwargs)
+    network = replace(stored.policy.config, share_backbone=config.policy.share_backbone)
+    return replace(config, policy=network, env_kwargs=kwargs)
 
 
 def start_from(model: Any, path: Path) -> None:
-    """Put the weights of the policy at `path` into an algorithm that was built for it; what it has beside, such as
-    the value function, stays as it is.
+    """Put the weights of the policy at `path` into an algorithm that was built for it, also as what PPO's leash holds
+    it to. A critic with a memory of its own begins with the policy's; what else there is beside, such as the value
+    function, stays as it is.
 
     Raises `UserError` when they do not fit.
     """
@@ -49,6 +51,11 @@ def start_from(model: Any, path: Path) -> None:
     weights = stored.state_dict()
     check_weights(policy, weights)
     policy.load_state_dict(weights)
+    critic = getattr(model.policy, "critic", None)
+    if isinstance(critic, SequenceEncoder):
+        critic.load_state_dict({k: weights[k] for k in critic.state_dict()})
+    if getattr(model, "leash_coef", 0.0):
+        model.hold_to(policy)
 
 
 def _bounds(policy: Policy) -> list[Any]:

@@ -33,6 +33,8 @@ class Sequences:
     returns: Tensor
     episode_starts: Tensor
     state: Tensor
+    #: Action parameters of the policy to stay close to, where there is one.
+    reference: Tensor | None = None
 
 
 class SequenceRolloutBuffer(RolloutBuffer):
@@ -54,6 +56,8 @@ class SequenceRolloutBuffer(RolloutBuffer):
         is_box = isinstance(self.action_space, spaces.Box)
         self.actions = np.zeros((*shape, *(self.action_space.shape or ())), np.float32 if is_box else np.int64)
         self.masks: np.ndarray | None = None
+        #: Action parameters `(n_steps, n_envs, size)` of the policy to stay close to; whoever has one sets it.
+        self.reference: np.ndarray | None = None
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(shape, np.float32))
         self.states: list[Tensor] = []
@@ -110,6 +114,7 @@ class SequenceRolloutBuffer(RolloutBuffer):
                 returns=pick(self.returns),
                 episode_starts=pick(self.episode_starts),
                 state=states[torch.from_numpy(piece), torch.from_numpy(env)],
+                reference=None if self.reference is None else pick(self.reference),
             )
 
     def _batch_first(self, array: np.ndarray, piece: np.ndarray, env: np.ndarray) -> Tensor:

@@ -28,12 +28,24 @@ from mcsd_agent.policy import Policy
 from mcsd_agent.training import environments  # noqa: F401 -- registers the namespace mcsd/
 from mcsd_agent.training.actor_critic import SequenceActorCritic
 from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+from mcsd_agent.training.leash import Leash
 from mcsd_agent.training.resume_state import collection_state, load_weights, set_collection_state
 from mcsd_agent.training.rollout import SequenceRolloutBuffer, Sequences
 from mcsd_agent.training.rollout_step import RolloutStep
 from mcsd_agent.training.trained_export import export_trained
 from mcsd_agent.training.unusable_values import refuse_diverged, refuse_unusable_start, refuse_unusable_step
 from mcsd_agent.training.usable_spaces import refuse_unusable_spaces
+
+#: What is seen of a minibatch, and its name in the log.
+_SEEN = {
+    "policy": "policy_gradient_loss",
+    "value": "value_loss",
+    "entropy": "entropy_loss",
+    "kl": "approx_kl",
+    "leash": "leash_kl",
+    "clip_fraction": "clip_fraction",
+    "loss": "loss",
+}
 
 
 class SequencePPO(OnPolicyAlgorithm):
@@ -61,6 +73,9 @@ class SequencePPO(OnPolicyAlgorithm):
         the step before. Noise that lasts pushes a sluggish machine further than white noise does
     :param use_sde: not supported, `noise_correlation` serves its purpose; must be False
     :param target_kl: end an update early beyond 1.5 times this divergence; None for no limit
+    :param leash_coef: weight of the divergence from the policy that training began with (`hold_to`), per step
+    :param value_warmup: steps at the beginning in which only the value function learns; what a policy that there is
+        can do would otherwise be lost to a value function that knows nothing
     :param gradient_accumulation_steps: minibatches whose gradients make one step of the optimiser
     :param policy_kwargs: keys of `PolicyConfig`, such as `dict(backbone="mcsd", preset="paper", width=64)`
     :param stats_window_size: episodes averaged in the log
@@ -103,6 +118,8 @@ class SequencePPO(OnPolicyAlgorithm):
         sde_sample_freq: int = -1,
         target_kl: float | None = None,
         gradient_accumulation_steps: int = 1,
+        leash_coef: float = 0.0,
+        value_warmup: int = 0,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -143,6 +160,9 @@ class SequencePPO(OnPolicyAlgorithm):
         self.target_kl = target_kl
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.noise_correlation = noise_correlation
+        self.leash_coef = leash_coef
+        self.value_warmup = value_warmup
+        self.leash: Leash | None = None
         self.use_masking = True
         self._noise: torch.Tensor | None = None
         self._last_state: torch.Tensor | None = None
@@ -175,6 +195,8 @@ class SequencePPO(OnPolicyAlgorithm):
             raise UserError(f"noise_correlation={self.noise_correlation} must be at least 0 and below 1")
         if self.noise_correlation and not isinstance(self.action_space, spaces.Box):
             raise UserError(f"noise_correlation={self.noise_correlation} needs Box actions; leave it 0")
+        if not self.leash_coef >= 0.0 or self.value_warmup < 0:
+            raise UserError(f"leash_coef={self.leash_coef} and value_warmup={self.value_warmup} must be at least 0")
         length = self._set_minibatches()
         self.rollout_buffer_kwargs = {"sequence_length": length}
         super()._setup_model()
@@ -216,7 +238,11 @@ class SequencePPO(OnPolicyAlgorithm):
         return length
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_state", "_noise", "_rollout_step"]
+        return [*super()._excluded_save_params(), "_last_state", "_noise", "_rollout_step", "leash"]
+
+    def hold_to(self, policy: Policy) -> None:
+        """Stay close to `policy`, as far as `leash_coef` says; it is copied."""
+        self.leash = Leash(policy)
 
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: SequenceRolloutBuffer, n_rollout_steps: int
@@ -227,6 +253,8 @@ class SequencePPO(OnPolicyAlgorithm):
         refuse_unusable_start(env, self._last_obs)
         if self._last_state is None or len(self._last_state) != env.num_envs:
             self._last_state = self.policy.initial_state(env.num_envs)
+            if self.leash is not None:
+                self.leash.forget()
         masking = self.use_masking and env.has_attr("action_masks")
         rollout_buffer.reset()
         callback.on_rollout_start()
@@ -259,6 +287,8 @@ class SequencePPO(OnPolicyAlgorithm):
                 self.policy.tensors(new_obs), self._last_state, torch.as_tensor(dones, device=self.device)
             )
         rollout_buffer.compute_returns_and_advantage(last_values=last, dones=dones)
+        if self.leash is not None and self.leash_coef:
+            rollout_buffer.reference = self.leash.follow(rollout_buffer.entries, rollout_buffer.episode_starts)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -292,8 +322,9 @@ class SequencePPO(OnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        log: dict[str, list[float]] = {k: [] for k in ("policy", "value", "entropy", "kl", "clip_fraction", "loss")}
-        parameters = list(self.policy.parameters())
+        log: dict[str, list[float]] = {k: [] for k in _SEEN}
+        warming_up = self.num_timesteps <= self.value_warmup
+        parameters = self.policy.value_parameters() if warming_up else list(self.policy.parameters())
         self._update_value_scale()
         stop = False
         for _ in range(self.n_epochs):
@@ -307,7 +338,7 @@ class SequencePPO(OnPolicyAlgorithm):
                     break
                 if i % self.gradient_accumulation_steps == 0:
                     self.policy.optimizer.zero_grad(set_to_none=True)
-                (loss / self.gradient_accumulation_steps).backward()
+                (loss / self.gradient_accumulation_steps).backward(inputs=parameters if warming_up else None)
                 if (i + 1) % self.gradient_accumulation_steps == 0:
                     torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
                     self.policy.optimizer.step()
@@ -319,9 +350,9 @@ class SequencePPO(OnPolicyAlgorithm):
         self.logger.record(
             "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
         )
-        names = {"policy": "policy_gradient_loss", "value": "value_loss", "kl": "approx_kl", "entropy": "entropy_loss"}
         for name, values_seen in log.items():
-            self.logger.record(f"train/{names.get(name, name)}", float(np.mean(values_seen)))
+            if name != "leash" or self.leash is not None:
+                self.logger.record(f"train/{_SEEN[name]}", float(np.mean(values_seen)))
         self.logger.record("train/clip_range", clip_range)
         if self.clip_range_vf is not None:
             limit = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
@@ -332,8 +363,8 @@ class SequencePPO(OnPolicyAlgorithm):
 
     def _loss(self, batch: Sequences, clip_range: float) -> tuple[torch.Tensor, dict[str, float]]:
         """PPO's loss of a minibatch, and what the log says about it."""
-        values, log_prob, entropies = self.policy.evaluate_sequences(
-            batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks
+        values, log_prob, entropies, divergences = self.policy.evaluate_sequences(
+            batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks, batch.reference
         )
         advantages = batch.advantages
         if self.normalize_advantage and advantages.numel() > 1:
@@ -346,14 +377,14 @@ class SequencePPO(OnPolicyAlgorithm):
             limit = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
             values = batch.old_values + (values - batch.old_values).clamp(-limit, limit)
         value_loss = ((batch.returns - values) / self.policy.value_scale.deviation).square().mean()
-        entropy = entropies.mean()
-        loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy
+        entropy, leash = entropies.mean(), divergences.mean()
+        loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy + self.leash_coef * leash
         with torch.no_grad():
             # Low-variance estimate of KL(old, new): J. Schulman, "Approximating KL divergence", 2020.
             kl = (ratio - 1 - log_ratio).mean()
             fraction = ((ratio - 1).abs() > clip_range).float().mean()
-            seen = torch.stack([policy_loss, value_loss, -entropy, kl, fraction, loss]).tolist()
-        return loss, dict(zip(("policy", "value", "entropy", "kl", "clip_fraction", "loss"), seen, strict=True))
+            seen = torch.stack([policy_loss, value_loss, -entropy, kl, leash, fraction, loss]).tolist()
+        return loss, dict(zip(_SEEN, seen, strict=True))
 
     def _update_value_scale(self) -> None:
         """What the values of the rollout were stays; only the units in which they are learnt move."""
@@ -382,6 +413,8 @@ class SequencePPO(OnPolicyAlgorithm):
 
         `use_masking=False` ignores the environment's `action_masks()`.
         """
+        if self.leash_coef and self.leash is None:
+            raise UserError(f"leash_coef={self.leash_coef} needs a policy to stay close to: call hold_to(policy) first")
         self.use_masking = use_masking
         if reset_num_timesteps:
             self._last_state = None
@@ -407,6 +440,7 @@ class SequencePPO(OnPolicyAlgorithm):
             **collection_state(self),
             "recurrent_state": self._last_state,
             "noise": self._noise,
+            "leash": None if self.leash is None else self.leash.resume_state(),
         }
 
     def set_resume_state(self, state: dict[str, Any]) -> None:
@@ -416,6 +450,9 @@ class SequencePPO(OnPolicyAlgorithm):
         set_collection_state(self, state)
         held = (state["recurrent_state"], state["noise"])
         self._last_state, self._noise = (None if v is None else v.to(self.device) for v in held)
+        if state.get("leash") is not None:
+            self.hold_to(self.policy.net)
+            self.leash.set_resume_state(state["leash"])  # type: ignore[union-attr]
 
     @property
     def sequence_policy(self) -> Policy:

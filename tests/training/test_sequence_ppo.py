@@ -82,7 +82,7 @@ def test_a_rollout_cut_into_pieces_begins_each_with_the_state_before_it():
 def assert_training_sees_the_rollout(model: SequencePPO, n_minibatches: int) -> None:
     assert model.rollout_buffer.episode_starts[1:].any()  # episodes end inside the rollout
     for batch in model.rollout_buffer.sequences(n_minibatches):
-        values, log_prob, _ = model.policy.evaluate_sequences(
+        values, log_prob, *_ = model.policy.evaluate_sequences(
             batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks
         )
         torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-4, atol=1e-5)
@@ -522,7 +522,7 @@ def test_exploration_noise_lasts_within_an_episode_and_keeps_its_size():
 
 def assert_values_and_log_probabilities(model: SequencePPO) -> None:
     for batch in model.rollout_buffer.sequences(2):
-        _, log_prob, _ = model.policy.evaluate_sequences(
+        _, log_prob, *_ = model.policy.evaluate_sequences(
             batch.observations, batch.actions, batch.state, batch.episode_starts
         )
         torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-4, atol=1e-4)
@@ -534,7 +534,7 @@ def test_a_tick_of_exploration_uses_the_weights_of_the_moment(device):
     model.learn(512)
     collected_again(model)
     for batch in model.rollout_buffer.sequences(16):
-        values, log_prob, _ = model.policy.evaluate_sequences(
+        values, log_prob, *_ = model.policy.evaluate_sequences(
             batch.observations, batch.actions, batch.state, batch.episode_starts
         )
         torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-3, atol=1e-4)
