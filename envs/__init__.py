@@ -11,6 +11,7 @@ mcsd/Autoencode{Easy,Medium,Hard}-v0
 mcsd/PassiveTMaze-v0             one bit kept along a corridor of 50 steps, or `length`
 mcsd/PassiveTMaze50-v0
 mcsd/PassiveTMaze500-v0
+mcsd/MetaWorld-v0                ten tasks of an arm, told in words: Meta-World's MT10, by the extra `metaworld`
 mcsd/Ros-v0                      a robot on ROS, in real time: `ros_bridge.ros_env`, imported when it is made
 """
 
@@ -108,6 +109,9 @@ for _name, _length in (("PassiveTMaze", 50), ("PassiveTMaze50", 50), ("PassiveTM
         vector_entry_point="envs.vector_memory:VectorPassiveTMaze",
         kwargs={"length": _length},
     )
+
+# It keeps its own time limit.
+gymnasium.register("mcsd/MetaWorld-v0", "envs.metaworld_env:MetaWorldEnv")
 
 # By name only: environments know nothing of ROS. Two steps in the real world never come out the same.
 gymnasium.register("mcsd/Ros-v0", "ros_bridge.ros_env:RosEnv", nondeterministic=True)

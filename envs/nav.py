@@ -64,8 +64,8 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             face:  -|bearing|
             stop:  -(speed in m/s + |turn rate| in rad/s)
         + 1 for every completed goal, - 0.002, and - 1 for a wrong object where that ends the episode.
-    `terminated` when the last instruction is completed or a wrong object ends the episode; `truncated`
-    when an instruction has taken 200 ticks (one part), 300 (two parts) or 400 (three).
+    `terminated` when the last instruction is completed (and `linger_ticks` have passed) or a wrong object ends the
+    episode; `truncated` when an instruction has taken 200 ticks (one part), 300 (two parts) or 400 (three).
 
     `reset(options=...)` takes `instruction` (text; its objects will be present), `n_objects` (3 to 6) and
     `parts` (1 to 3, for drawn instructions of this episode).
@@ -108,6 +108,7 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._deadline: int  # tick at which the current instruction is given up
         self._interrupt_at: int  # tick at which it is replaced, -1 for never
         self._correct_at: int  # tick at which it is corrected, -1 for never
+        self._leave_at: int  # tick until which the world goes on when it is carried out
         self._completed: int  # instructions
         self._last_label: int  # object that the current instruction ends at
         self._parts_now: int | None  # parts of drawn instructions in this episode
@@ -169,15 +170,19 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             reward -= _WRONG_OBJECT_COST
         if progress.succeeded and not before.succeeded:
             self._completed += 1
-            if self._completed < self.config.instructions_per_episode:
+            self._leave_at = self._tick + self._draw_linger()
+        if progress.succeeded and self._tick == self._leave_at:
+            missed = self._interrupt_at >= 0 and bool(self.config.linger_ticks)
+            if missed or self._completed < self.config.instructions_per_episode:
                 self._speak_drawn(may_interrupt=True)
         elif self._tick == self._interrupt_at and not progress.over:
             self._speak_drawn(may_interrupt=False)
         elif self._tick == self._correct_at and not progress.over:
             self._speak_correction()
         self._potential = _potential(self._progress.goal, now)
-        terminated = self._progress.over
-        truncated = not terminated and self._tick >= self._deadline
+        lingers = self._progress.succeeded and self._tick < self._leave_at
+        terminated = self._progress.over and not lingers
+        truncated = not terminated and not lingers and self._tick >= self._deadline
         return self._observation(), reward, terminated, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
@@ -234,6 +239,7 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._progress = nav_referee.begin(task, now)
         self._potential = _potential(self._progress.goal, now)
         self._deadline = self._tick + STEP_LIMITS[len(task.goals)]
+        self._leave_at = 0
         self._last_label = task.goals[-1].label
 
     def _speak_drawn(self, may_interrupt: bool) -> None:
@@ -283,6 +289,10 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             return spoken
         low, high = spoken
         return round(low * (high / low) ** self.np_random.random())
+
+    def _draw_linger(self) -> int:
+        ticks = self.config.linger_ticks
+        return ticks if isinstance(ticks, int) else int(self.np_random.integers(ticks[0], ticks[1], endpoint=True))
 
     def _draw_task(self) -> Task:
         rng = self.np_random

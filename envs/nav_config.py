@@ -31,6 +31,9 @@ class NavConfig:
         correction_probability: how likely a one-part instruction is corrected on the way: "no, the blue one".
         negation_probability: how likely a one-part instruction also says what is not meant.
         wrong_object_ends: whether reaching another object than the current goal fails the episode.
+        linger_ticks: for how many ticks the world goes on when an instruction is carried out, before the next one is
+            spoken or the episode ends; two numbers: drawn between them for each instruction. An interruption that
+            was still to come then comes at the end of these, and may be interrupted in its turn.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -46,6 +49,7 @@ class NavConfig:
     correction_probability: float = 0.0
     negation_probability: float = 0.0
     wrong_object_ends: bool = False
+    linger_ticks: int | Sequence[int] = 0
 
     def __post_init__(self) -> None:
         if len(self.parts) not in (2, 3) or min(self.parts) < 0 or abs(sum(self.parts) - 1) > 1e-6:
@@ -67,6 +71,8 @@ class NavConfig:
         for name in ("interrupt_probability", "correction_probability", "negation_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give a value in [0, 1]")
+        if not _is_span(self.linger_ticks, least=0):
+            raise ValueError(f"linger_ticks={self.linger_ticks!r}: give at least 0, or two such numbers in order")
         if self.spoken_ticks is not None and not _is_span(self.spoken_ticks):
             raise ValueError(
                 f"spoken_ticks={self.spoken_ticks!r}: give at least 1, two such numbers in order, or None for always"
@@ -88,6 +94,6 @@ class NavConfig:
         return any(self.verbs.get(verb, 0) > 0 for verb in ("go", "face"))
 
 
-def _is_span(ticks: int | Sequence[int]) -> bool:
-    low, high = (ticks, ticks) if isinstance(ticks, int) else ticks if len(ticks) == 2 else (0, 0)
-    return 1 <= low <= high
+def _is_span(ticks: int | Sequence[int], least: int = 1) -> bool:
+    low, high = (ticks, ticks) if isinstance(ticks, int) else ticks if len(ticks) == 2 else (-1, -1)
+    return least <= low <= high

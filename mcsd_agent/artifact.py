@@ -70,9 +70,10 @@ def export_policy(
         rate_hz=float(rate_hz),
         state_shape=policy.state_shape,
         vocabulary=None if policy.vocabulary is None else policy.vocabulary.to_json(),
-        policy=strict.to_dict(policy.config),
+        policy=_network(policy.config),
         metadata={**_versions(), **extra, **(metadata or {})},
-        format_version=version_of(policy.observation_specs),
+        format_version=version_of(policy.observation_specs, policy.config.predict_success),
+        predicts_success=policy.config.predict_success,
     )
     step, content = export_step(policy, weights), to_bytes(tensors)
     where = f"artifact {str(path)!r}"
@@ -84,13 +85,17 @@ def export_policy(
             raise
         raise UserError(f"{where}: metadata must be plain JSON values ({error})") from None
     report = measure_parity(policy, package, parity_observations, None if policy is original else original)
-    for what, deviation in (("actions", report.max_action_deviation), ("states", report.max_state_deviation)):
+    for what, deviation in (
+        ("actions", report.max_action_deviation),
+        ("states", report.max_state_deviation),
+        ("estimates of success", report.max_success_deviation or 0.0),
+    ):
         if not deviation <= tolerance:
             raise UserError(
                 f"{where}: exported {what} differ from torch's by {deviation:.2g}, more than {tolerance:.2g}; "
                 "nothing was written: check the policy for operations that depend on exact rounding"
             )
-    write_whole(path, build(dataclasses.replace(spec, parity=dataclasses.asdict(report)), content, step))
+    write_whole(path, build(dataclasses.replace(spec, parity=report.to_json()), content, step))
     return report
 
 
@@ -111,6 +116,8 @@ def policy_of(package: Package) -> Policy:
         # A config that asks for more than the file holds would take time and memory before it is found wrong.
         if config.layers > len(package.weights) or max(config.width, *config.bins) > package.parameters:
             raise UserError(f"its config is larger than the {package.parameters} weights")
+        if config.predict_success != spec.predicts_success:
+            raise UserError("one of spec.json and its policy says that success is predicted, the other does not")
         policy = Policy(dict(spec.observation), spec.action, config, vocabulary)
         policy.load_state_dict(restored(package.weights), strict=True)
     except (UserError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
@@ -122,6 +129,14 @@ def policy_of(package: Package) -> Policy:
 def prepared(policy: Policy) -> Policy:
     """A copy to export, on the CPU and in float32: the caller's policy keeps its device, dtype and training mode."""
     return copy.deepcopy(policy).cpu().float().eval()
+
+
+def _network(config: PolicyConfig) -> dict[str, Any]:
+    """The config in an artifact. What programs before success prediction do not know is there only if it is used."""
+    network = strict.to_dict(config)
+    if not config.predict_success:
+        del network["predict_success"]
+    return network
 
 
 def _check_finite(policy: Policy) -> None:

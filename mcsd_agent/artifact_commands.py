@@ -13,8 +13,10 @@ from mcsd_agent.training.commands import AddCommand, Result
 
 def add_artifact_commands(command: AddCommand) -> None:
     """Add `inspect`, `sign`, `verify` and `keygen`."""
-    sub = command("inspect", _inspect, "What an artifact expects and holds.", "inspect nav.mcsd")
-    sub.add_argument("artifact", type=Path)
+    sub = command(
+        "inspect", _inspect, "What an artifact expects and holds, or demonstrations hold.", "inspect nav.mcsd"
+    )
+    sub.add_argument("artifact", type=Path, metavar="ARTIFACT|DEMOS")
     sub.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="check the signature with this public key")
 
     sub = command("sign", _sign, "Sign an artifact: writes F.mcsd.sig beside it.", "sign nav.mcsd --key signing.pem")
@@ -32,6 +34,12 @@ def add_artifact_commands(command: AddCommand) -> None:
 def _inspect(options: argparse.Namespace) -> Result:
     from mcsd_agent.runtime.package import parse_package, read_bytes
 
+    if options.artifact.is_dir():
+        from mcsd_agent.training.replay import describe
+
+        found = describe(options.artifact)
+        _print(found)
+        return found
     data = read_bytes(options.artifact)
     package = parse_package(data, f"artifact {str(options.artifact)!r}")
     spec = package.spec
@@ -47,6 +55,7 @@ def _inspect(options: argparse.Namespace) -> Result:
         "weights": package.weight_types,
         "step": {"nodes": len(package.model.nodes), "opset": package.model.opset, "bytes": len(package.step)},
         "state_bytes": spec.state_bytes,
+        "predicts_success": spec.predicts_success,
         "words": len(spec.vocabulary.get("words", ())) if spec.vocabulary else 0,
         "sentence_encoder": _sentence_encoder(spec.vocabulary),
         "parity": spec.parity,
@@ -54,6 +63,11 @@ def _inspect(options: argparse.Namespace) -> Result:
         "sha256": {**spec.sha256, "file": hashlib.sha256(data).hexdigest()},
         "signature": _signature(data, options.artifact, options.key),
     }
+    _print(described)
+    return described
+
+
+def _print(described: dict[str, Any]) -> None:
     for key, value in described.items():
         if isinstance(value, dict):
             print(f"{key}:")
@@ -61,7 +75,6 @@ def _inspect(options: argparse.Namespace) -> Result:
                 print(f"  {_plain(name)}: {_plain(entry)}")
         else:
             print(f"{key}: {_plain(value)}")
-    return described
 
 
 def _sentence_encoder(vocabulary: Any) -> str:

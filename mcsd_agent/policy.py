@@ -43,7 +43,8 @@ class PolicyConfig:
     `listens` puts one more layer of the backbone between what is said and what it modulates, so that an
     instruction goes on modulating what is seen after it can no longer be heard. `window` is how many tokens
     a transformer sees. With `share_backbone=false` reinforcement learning gives the value function an encoder
-    and a backbone of its own, which are not deployed.
+    and a backbone of its own, which are not deployed. With `predict_success` the policy also says at every tick how
+    likely its instruction has been carried out.
     """
 
     backbone: Literal["mcsd", "gru", "lstm", "transformer", "ssm", "mingru", "none"] = "mcsd"
@@ -62,6 +63,7 @@ class PolicyConfig:
     share_backbone: bool = True
     head: Literal["gaussian", "squashed", "binned"] = "gaussian"
     bins: tuple[int, ...] = (9,)
+    predict_success: bool = False
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
@@ -205,14 +207,34 @@ class Policy(SequenceEncoder):
         last = Linear(width, self.head.size)
         self.action_net = nn.Sequential(Linear(width, width), nn.SiLU(), last)
         self.value_net = value_net(width)
+        # The last to be made, so that all others begin as they do without it.
+        self.success_net = Linear(width, 1) if self.config.predict_success else None
         with torch.no_grad():
             last.weight.mul_(0.01)  # close to uniform at the start
             last.bias.zero_()
+            if self.success_net is not None:
+                self.success_net.weight.mul_(0.01)
+                self.success_net.bias.fill_(-3.0)  # most ticks are not the last
 
     def act(self, observation: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
         """The most probable action `(batch, …)` in physical units, and the next state. This is what is exported."""
         features, state = self.step(observation, state)
         return self.head.mode(self.action_net(features)), state
+
+    def act_and_judge(self, observation: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`act`, and in the middle how likely the instruction has been carried out, `(batch,)`."""
+        features, state = self.step(observation, state)
+        return self.head.mode(self.action_net(features)), self.success(features), state
+
+    def success(self, features: Tensor) -> Tensor:
+        """How likely the instruction has been carried out, `(…,)` in [0, 1], from features `(…, width)`."""
+        return torch.sigmoid(self.success_logits(features))
+
+    def success_logits(self, features: Tensor) -> Tensor:
+        """The same before the sigmoid; `UserError` for a policy without `predict_success`."""
+        if self.success_net is None:
+            raise UserError("this policy does not predict success; train it with policy.predict_success=true")
+        return self.success_net(features).squeeze(-1)
 
     def values(self, features: Tensor) -> Tensor:
         """Value estimates `(…,)` from features `(…, width)`."""

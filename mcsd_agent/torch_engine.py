@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mcsd_agent.artifact import policy_of
-from mcsd_agent.runtime.artifact_spec import ACTION, STATE
+from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, SUCCESS
 from mcsd_agent.runtime.package import Package
 
 
@@ -20,7 +20,7 @@ class TorchEngine:
 
     def __init__(self, package: Package) -> None:
         self._policy = policy_of(package)
-        self._action_first = [port.name for port in package.model.outputs].index(ACTION) == 0
+        self._outputs = [port.name for port in package.model.outputs]
 
     @torch.no_grad()
     def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -28,6 +28,9 @@ class TorchEngine:
         # Copied: torch takes no read-only arrays, and may return its input.
         tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
         state = tensors.pop(STATE)
-        action, state = self._policy.act(tensors, state)
-        outputs = (action.numpy(), state.contiguous().numpy())
-        return outputs if self._action_first else outputs[::-1]
+        found = {}
+        if SUCCESS in self._outputs:
+            found[ACTION], found[SUCCESS], found[NEXT_STATE] = self._policy.act_and_judge(tensors, state)
+        else:
+            found[ACTION], found[NEXT_STATE] = self._policy.act(tensors, state)
+        return tuple([found[name].contiguous().numpy() for name in self._outputs])

@@ -413,9 +413,10 @@ def test_checks_meet_resets_repeats_constants_corners_and_extremes() -> None:
 def test_step_of_the_default_backbone_has_few_nodes() -> None:
     """Of the backbone alone; torch's exporter makes about 160."""
     net = MCSDBackbone(MCSDConfig(width=32, channels=4), 2)
-    assert len(read_model(export_backbone(net, 32), "step").nodes) <= 56
-    products = [n for n in read_model(export_backbone(net, 32), "step").nodes if n.operator in ("Gemm", "MatMul")]
-    assert len(products) == 8, "a layer: all projections, its output, and the two of the MLP"
+    nodes = read_model(export_backbone(net, 32), "step").nodes
+    assert len(nodes) <= 55
+    assert len([n for n in nodes if n.operator == "Gemm"]) == 2 * 7, "a layer: four branches, its output, the MLP's two"
+    assert not [n for n in nodes if n.operator in ("MatMul", "Sub", "Div")], "they are part of the products"
 
 
 def test_the_command_exports_small_weights_and_a_program(

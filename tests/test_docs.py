@@ -82,6 +82,7 @@ def test_every_config_key_is_documented_with_its_default(heading, config):
         robot_config.ObservationConfig,
         robot_config.ActionConfig,
         robot_config.RobotConfig,
+        robot_config.InstructionConfig,
         robot_config.HeartbeatConfig,
         robot_config.EmergencyStopConfig,
         camera_config.Camera,

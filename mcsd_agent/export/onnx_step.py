@@ -1,4 +1,7 @@
-"""The step of a policy as an ONNX model: observations and state in, action and state out, for any number of robots."""
+"""The step of a policy as an ONNX model: observations and state in, action and state out, for any number of robots.
+
+A policy that predicts success has a third output.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from mcsd_agent.export.fused_step import FusedStep
 from mcsd_agent.export.shrink import shrink
 from mcsd_agent.export.weights import Kind
 from mcsd_agent.policy import Policy
-from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, input_dtype
+from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, SUCCESS, input_dtype
 from mcsd_agent.runtime.onnx_batch import BATCH, MAX_BATCH
 
 #: The newest that onnxruntime 1.18 reads but one, and what torch's exporter targets itself.
@@ -34,10 +37,14 @@ class Step(nn.Module):
         self.policy = policy
         self.names = tuple(policy.observation_specs)
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations in the policy's order and the state, to action and next state."""
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Observations in the policy's order and the state, to action, next state and, where predicted, success."""
         *observation, state = tensors
-        return self.policy.act(dict(zip(self.names, observation, strict=True)), state)
+        named = dict(zip(self.names, observation, strict=True))
+        if self.policy.success_net is None:
+            return self.policy.act(named, state)
+        action, success, state = self.policy.act_and_judge(named, state)
+        return action, state, success
 
 
 def example_inputs(policy: Policy) -> tuple[Tensor, ...]:
@@ -68,7 +75,8 @@ def export_step(policy: Policy, kind: Kind = "float32") -> bytes:
             step = FusedStep(getattr(fused, name))
             products += step.products
             setattr(fused, name, step)
-    names = [*policy.observation_specs, STATE], [ACTION, NEXT_STATE]
+    results = [ACTION, NEXT_STATE] if policy.success_net is None else [ACTION, NEXT_STATE, SUCCESS]
+    names = [*policy.observation_specs, STATE], results
     return shrink(_export(Step(fused), example_inputs(policy), *names), kind, products)
 
 

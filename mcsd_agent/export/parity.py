@@ -10,7 +10,7 @@ import torch
 
 from mcsd_agent.export.observations import episodes
 from mcsd_agent.policy import Policy
-from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE
+from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, SUCCESS
 from mcsd_agent.runtime.package import Package
 from mcsd_agent.runtime.stream import ENGINES
 
@@ -37,6 +37,15 @@ class ParityReport:
     rounding_max_state_deviation: float = 0.0
     rounding_mean_action_deviation: float = 0.0
     rounding_mean_state_deviation: float = 0.0
+    #: None where success is not predicted.
+    max_success_deviation: float | None = None
+    mean_success_deviation: float | None = None
+    rounding_max_success_deviation: float | None = None
+    rounding_mean_success_deviation: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """All that was measured, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 def measure_parity(
@@ -55,11 +64,10 @@ def measure_parity(
             state = unrounded = torch.from_numpy(initial)
         tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
         with torch.no_grad():
-            action, state = policy.act(tensors, state)
-            expected = {ACTION: action.numpy(), NEXT_STATE: state.numpy()}
+            expected, state = _outputs(policy, tensors, state)
             if original is not None:
-                action, unrounded = original.act(tensors, unrounded)
-                rounding_errors.add(expected, {ACTION: action.numpy(), NEXT_STATE: unrounded.numpy()})
+                found, unrounded = _outputs(original, tensors, unrounded)
+                rounding_errors.add(expected, found)
         for engine in engines:
             found = dict(zip(outputs, engines[engine].run({**arrays, STATE: states[engine]}), strict=True))
             states[engine] = found[NEXT_STATE]
@@ -80,8 +88,7 @@ def _add_several_robots(policy: Policy, package: Package, ticks: int, seed: int,
         arrays = {name: np.concatenate([row[name] for _, row in rows]) for name in rows[0][1]}
         state = state.masked_fill(torch.from_numpy(starts)[:, None, None], 0.0)
         with torch.no_grad():
-            action, state = policy.act({name: torch.from_numpy(a) for name, a in arrays.items()}, state)
-        expected = {ACTION: action.numpy(), NEXT_STATE: state.numpy()}
+            expected, state = _outputs(policy, {name: torch.from_numpy(a) for name, a in arrays.items()}, state)
         for i, engine in enumerate(engines):
             states[i][starts] = 0.0
             found = dict(zip(outputs, engine.run({**arrays, STATE: states[i]}), strict=True))
@@ -89,12 +96,25 @@ def _add_several_robots(policy: Policy, package: Package, ticks: int, seed: int,
             errors.add(found, expected)
 
 
+def _outputs(
+    policy: Policy, observation: dict[str, torch.Tensor], state: torch.Tensor
+) -> tuple[dict[str, np.ndarray], torch.Tensor]:
+    """What a step gives by name, and the next state as a tensor."""
+    success = {}
+    if policy.success_net is None:
+        action, state = policy.act(observation, state)
+    else:
+        action, estimate, state = policy.act_and_judge(observation, state)
+        success = {SUCCESS: estimate.numpy()}
+    return {ACTION: action.numpy(), NEXT_STATE: state.numpy(), **success}, state
+
+
 class _Errors:
-    """The largest and the mean deviation of actions and of states."""
+    """The largest and the mean deviation of each output."""
 
     def __init__(self) -> None:
-        self._largest = {ACTION: 0.0, NEXT_STATE: 0.0}
-        self._total = {ACTION: 0.0, NEXT_STATE: 0.0}
+        self._largest: dict[str, float] = {ACTION: 0.0, NEXT_STATE: 0.0}
+        self._total: dict[str, float] = {}
         self._count = 0
 
     def add(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -103,14 +123,15 @@ class _Errors:
             # A rotating memory passes through 0 again and again: its error is measured by the size of its layer.
             scale = np.abs(value).max(-1, keepdims=True) if name == NEXT_STATE else np.abs(value)
             largest, mean = _deviation(found[name], value, scale)
-            self._largest[name] = max(self._largest[name], largest)
-            self._total[name] += mean
+            self._largest[name] = max(self._largest.get(name, 0.0), largest)
+            self._total[name] = self._total.get(name, 0.0) + mean
 
     def summary(self, prefix: str) -> dict[str, float]:
         summary = {}
-        for name, what in ((ACTION, "action"), (NEXT_STATE, "state")):
-            summary[f"{prefix}max_{what}_deviation"] = self._largest[name]
-            summary[f"{prefix}mean_{what}_deviation"] = self._total[name] / max(1, self._count)
+        for name, largest in self._largest.items():
+            what = "state" if name == NEXT_STATE else name
+            summary[f"{prefix}max_{what}_deviation"] = largest
+            summary[f"{prefix}mean_{what}_deviation"] = self._total.get(name, 0.0) / max(1, self._count)
         return summary
 
 

@@ -20,8 +20,8 @@ from mcsd_agent.policy import Policy
 def export_pt2(policy: Policy, path: str | Path) -> None:
     """Writes `policy.act` as a `.pt2` file, for any batch.
 
-    Inputs are the observations in the policy's order, then the state; outputs are action and next state. Raises
-    `UserError` where the path cannot be written.
+    Inputs are the observations in the policy's order, then the state; outputs are action, next state and, where it is
+    predicted, success. Raises `UserError` where the path cannot be written.
     """
     policy = prepared(policy)
     inputs = example_inputs(policy)

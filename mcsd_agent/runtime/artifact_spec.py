@@ -16,10 +16,10 @@ from mcsd_agent.runtime.sentences import Sentences
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, Spec, TextSpec, from_json, to_json
 
 #: The newest that is read. Written is the lowest that says what an artifact needs, see `version_of`.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
-#: Names of the step's other inputs and outputs; no observation may be called so.
-STATE, ACTION, NEXT_STATE = "state", "action", "next_state"
+#: Names of the step's other inputs and outputs; no observation may be called so (`success`: where it is predicted).
+STATE, ACTION, NEXT_STATE, SUCCESS = "state", "action", "next_state", "success"
 
 _FILE = "spec.json"
 _MAX_ARRAY_SIZE = 1 << 26
@@ -35,7 +35,7 @@ class ArtifactSpec:
 
     `state_shape` is (layers, size); `vocabulary` the JSON of a `language.Vocabulary`, or of
     `runtime.sentences.Sentences`; `policy` the resolved `PolicyConfig`; `parity` the report of the check made at
-    export.
+    export. `predicts_success`: whether the step also says how likely the instruction has been carried out.
     """
 
     observation: Mapping[str, Spec]
@@ -48,6 +48,7 @@ class ArtifactSpec:
     parity: Mapping[str, float] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     format_version: int = 1
+    predicts_success: bool = False
 
     @property
     def period_s(self) -> float:
@@ -71,6 +72,7 @@ class ArtifactSpec:
             "metadata": self.metadata,
             "sha256": self.sha256,
             "parity": self.parity,
+            **({"predicts_success": self.predicts_success} if self.predicts_success else {}),
         }
 
 
@@ -81,8 +83,10 @@ def input_dtype(spec: Spec) -> np.dtype[Any]:
     return np.dtype("float32" if isinstance(spec, TextSpec) and spec.embedding is not None else "int64")
 
 
-def version_of(observation: Mapping[str, Spec]) -> int:
-    """The format version that says these observations: 2 where a sentence encoder reads the text."""
+def version_of(observation: Mapping[str, Spec], predicts_success: bool = False) -> int:
+    """The lowest format version that says this: 3 where success is predicted, else 2 for a sentence encoder."""
+    if predicts_success:
+        return 3
     return 2 if any(isinstance(s, TextSpec) and s.embedding is not None for s in observation.values()) else 1
 
 
@@ -141,8 +145,9 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
     for key in _REQUIRED:
         if key not in fields:
             raise bad(key, "is missing")
+    version = fields["format_version"]
     for key in fields:
-        if key not in (*_REQUIRED, "format_version"):
+        if key not in (*_REQUIRED, "format_version", *(["predicts_success"] if version >= 3 else [])):
             raise UserError(f"{where}: {_FILE}: unknown key {key[:80]!r}{nearest(key[:80], _REQUIRED)}")
     rate = fields["rate_hz"]
     if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e6:
@@ -158,12 +163,15 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
     for key, value in fields["parity"].items():
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise bad(f"parity.{key}", "must be a number")
+    predicts_success = fields.get("predicts_success", False)
+    if not isinstance(predicts_success, bool):
+        raise bad(f"predicts_success={predicts_success!r}", "must be true or false")
     entries = fields["observation"]
     if not isinstance(entries, dict) or not 0 < len(entries) <= _MAX_ENTRIES:
         raise bad("observation", f"must name at least one entry and at most {_MAX_ENTRIES}")
     observation = {name: _parse_space(entry, name, where) for name, entry in entries.items()}
     for name in observation:
-        if name in ("", STATE, ACTION, NEXT_STATE):
+        if name in ("", STATE, ACTION, NEXT_STATE) or (predicts_success and name == SUCCESS):
             raise bad(f"observation name {name!r}", "is reserved")
     action = _parse_space(fields["action"], ACTION, where)
     if isinstance(action, TextSpec):
@@ -172,7 +180,7 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
     texts = {name: spec for name, spec in observation.items() if isinstance(spec, TextSpec)}
     if vocabulary is not None and not isinstance(vocabulary, dict):
         raise bad("vocabulary", "must be a JSON object or null")
-    if version_of(observation) > fields["format_version"]:
+    if version_of(observation) > version:
         raise bad("format_version", "must be 2 where an instruction has an embedding")
     if vocabulary is not None and "encoder" in vocabulary:
         _check_sentences(vocabulary, texts, where)
@@ -197,7 +205,8 @@ def parse_spec(fields: dict[str, Any], where: str) -> ArtifactSpec:
         metadata=fields["metadata"],
         parity=fields["parity"],
         sha256=fields["sha256"],
-        format_version=fields["format_version"],
+        format_version=version,
+        predicts_success=predicts_success,
     )
 
 

@@ -48,6 +48,7 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.runtime.action_filters import ActionFilters, ActionHook, HookError
 from mcsd_agent.runtime.controller_config import ControllerConfig
 from mcsd_agent.runtime.controller_mode import ControllerMode, Mode
+from mcsd_agent.runtime.done import Completion, DoneWatch, ticks_of
 from mcsd_agent.runtime.observations import ObservationError
 from mcsd_agent.runtime.pace import keep_pace
 from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
@@ -68,7 +69,7 @@ class Controller:
 
     `tick` may be called by a timer of the caller's, or by `run`. `hold`, `enable`, `emergency_stop`,
     `end_emergency_stop`, `reset_memory` and `heartbeat` may be called from any thread; all but the last take effect at
-    the next tick.
+    the next tick. `completion` tells whether the instruction is carried out, where the policy predicts that.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Controller:
         self._filters = ActionFilters(
             spec.action, self.period_s, slew_per_s=config.slew_per_s, low_pass_s=config.low_pass_s, hook=action_hook
         )
+        self.completion = Completion(DoneWatch(config.done_threshold, ticks_of(config.done_s, spec.rate_hz)))
         self._mode = ControllerMode(self.telemetry.record_transition)
         self._state = stream.initial_state()
         self._norm = 0.0
@@ -199,6 +201,7 @@ class Controller:
         self._index += 1 + skipped
         if self._mode.now == "inactive":
             self._mode.change(start, "ready", "start")
+        given = self.completion.given  # before the robot is looked at: what it says is at least as new
         if self._reset_wanted:
             self._reset_wanted = False
             self._empty_memory()
@@ -215,6 +218,7 @@ class Controller:
             reason = "robot_error"
         if reason != "ok":
             self._stop(turn, reason)
+        self.completion.judge(given, turn.instruction, turn.success)
         done = self._clock()
         self._mode.after_tick(start, reason, self._fault is not None)
         tick = Tick(
@@ -232,6 +236,7 @@ class Controller:
             mode=self._mode.now,
             policy_s=turn.policy_s,
             state_norm=self._norm,
+            success=turn.success,
             observation=self._summaries(turn),
         )
         self.telemetry.record(tick)
@@ -350,7 +355,7 @@ class Controller:
         """Asks the policy, or returns the fault that this shows."""
         began = self._clock()
         try:
-            asked, state = self.stream.advance(turn.inputs, self._state)
+            asked, success, state = self.stream.advance_and_judge(turn.inputs, self._state)
         except Exception as error:
             turn.detail = _describe(error)
             return "stream_error"
@@ -365,6 +370,8 @@ class Controller:
             return "nan_state"
         # What was seen was seen, even when the action comes too late to be carried out.
         self._state, self._norm = state, norm
+        if success is not None:
+            turn.success = float(success)
         reason = self._range.check(asked)
         if reason is None:
             reason = self._drift.check(norm)
@@ -405,6 +412,7 @@ class _Turn:
     sent: np.ndarray | None = None
     oldest_s: float = math.nan
     policy_s: float = math.nan
+    success: float = math.nan
     instruction: str = ""
     detail: str = ""
 

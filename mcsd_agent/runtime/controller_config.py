@@ -36,6 +36,8 @@ class ControllerConfig:
     `max_unknown_share`   which share of an instruction's words the policy need not know
     `max_instruction_distance`  how far an instruction may be from those of training, for policies with a sentence
                           encoder; None is what the artifact says
+    `done_threshold`      how likely success must be for the instruction to count as carried out, where it is predicted
+    `done_s`              and for how long without a break, see `runtime.done`
     `on_telemetry_loss`   when a log that was asked for can no longer be written: "stop" the robot, or "go_on"
     """
 
@@ -56,11 +58,13 @@ class ControllerConfig:
     on_unknown_instruction: Literal["hold", "go_on"] = "hold"
     max_unknown_share: float = 0.0
     max_instruction_distance: float | None = None
+    done_threshold: float = 0.8
+    done_s: float = 0.5
     on_telemetry_loss: Literal["stop", "go_on"] = "stop"
 
     def __post_init__(self) -> None:
         numbers = ("rate_hz", "late_tolerance_s", "max_age_s", "max_clock_jump_s", "heartbeat_s", "max_excess",
-                   "max_state_growth", "low_pass_s", "max_instruction_distance")  # fmt: skip
+                   "max_state_growth", "low_pass_s", "max_instruction_distance", "done_s")  # fmt: skip
         values = {name: getattr(self, name) for name in numbers}
         for name in ("max_age_by_name", "max_frozen_by_name"):
             values |= {f"{name}.{key}": value for key, value in getattr(self, name).items()}
@@ -72,6 +76,8 @@ class ControllerConfig:
             raise UserError("slew_per_s=[] must have a value per action entry, one for all, or be left out")
         if not 0.0 <= self.max_unknown_share <= 1.0:
             raise UserError(f"max_unknown_share={self.max_unknown_share} must be from 0 to 1")
+        if not 0.0 < self.done_threshold < 1.0:
+            raise UserError(f"done_threshold={self.done_threshold} must be above 0 and below 1")
         if self.state_norm_ticks < 1:
             raise UserError(f"state_norm_ticks={self.state_norm_ticks} must be at least 1")
         for name, choices in (

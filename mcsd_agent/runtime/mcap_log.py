@@ -86,7 +86,7 @@ def read_mcap(path: str | Path) -> list[dict[str, Any]]:
     try:
         from mcap.reader import NonSeekingReader
 
-        from mcsd_agent.runtime.ros_schemas import TICK, RosMessages
+        from mcsd_agent.runtime.ros_schemas import NUMBER, TICK, RosMessages
     except ModuleNotFoundError:
         raise UserError(_EXTRA) from None
     messages = RosMessages()
@@ -97,6 +97,8 @@ def read_mcap(path: str | Path) -> list[dict[str, Any]]:
             for schema, _, message in NonSeekingReader(file).iter_messages(log_time_order=False):
                 if schema is not None and schema.name == TICK:
                     ticks.append(messages.decode_tick(message.data))
+                elif schema is not None and schema.name == NUMBER and ticks:
+                    ticks[-1]["success"] = messages.decode_number(message.data)  # of the tick before
     except OSError as error:
         raise UserError(f"telemetry {str(path)!r}: {error.strerror}; give an MCAP file of `run --mcap`") from None
     except Exception as error:  # whatever three packages raise for bytes that are not theirs, or end too early

@@ -99,6 +99,15 @@ def _hard_sigmoid(node: Node, inputs: Sequence[Any], output: Array) -> list[Call
     ]
 
 
+def _softsign(node: Node, inputs: Sequence[Any], output: Array) -> list[Call]:
+    (x,) = inputs
+    return [
+        partial(np.absolute, x, output),
+        partial(np.add, output, np.float32(1), output),
+        partial(np.divide, x, output, output),
+    ]
+
+
 # --- normalisation and rotation ------------------------------------------------------------------
 
 
@@ -146,13 +155,18 @@ def _matmul(node: Node, inputs: Sequence[Any], output: Array) -> list[Call]:
 
 def _gemm(node: Node, inputs: Sequence[Any], output: Array) -> list[Call] | None:
     a, b, *c = inputs
-    unusual = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+    unusual = {"alpha": 1.0, "transA": 0}
     if any(node.attributes.get(name, usual) != usual for name, usual in unusual.items()):
         return None
     if node.attributes.get("transB", 0):
         b = np.ascontiguousarray(b.T) if not b.flags.writeable else b.T
-    calls = _matmul(node, (a, b), output)
-    return [*calls, partial(np.add, output, c[0], output)] if c else calls
+    calls, beta = _matmul(node, (a, b), output), np.float32(node.attributes.get("beta", 1.0))
+    if not c:
+        return calls
+    if beta == 1:
+        return [*calls, partial(np.add, output, c[0], output)]
+    scaled = np.empty_like(c[0])
+    return [*calls, partial(np.multiply, c[0], beta, scaled), partial(np.add, output, scaled, output)]
 
 
 def _concat(node: Node, inputs: Sequence[Any], output: Array) -> list[Call]:
@@ -174,6 +188,7 @@ _BINDERS: dict[str, Binder] = {
     "Sigmoid": _sigmoid,
     "SimplifiedLayerNormalization": _rms_norm,
     "Softplus": _softplus,
+    "Softsign": _softsign,
     "com.microsoft::QuickGelu": _quick_gelu,
     "com.microsoft::RotaryEmbedding": _rotary,
 }

@@ -44,6 +44,8 @@ class OnnxEngine:
         # A step is too small to share between threads, and idle workers would spin on the robot's cores.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # A step's arrays are small: looking for one to use again costs more than another one.
+        options.enable_mem_reuse = False
         # With every shape known, shapes are computed once, and so is what small weights are expanded from.
         options.add_free_dimension_override_by_name(BATCH, batch)
         try:

@@ -4,7 +4,7 @@ An artifact is a zip file of three stored (uncompressed) members:
 
     spec.json              what the policy sees and does, at what rate, and the sha256 of the others
     weights.safetensors    the tensors, for loading the policy back into torch
-    step.onnx              one step: observations and state in, action and state out
+    step.onnx              one step: observations and state in, action and state (and success, if predicted) out
 
 Its bytes are canonical: `pack` is the only way to lay the members out. A file that differs from what
 `pack` makes of its own members, even in a time stamp, was altered and is refused. The step is tried
@@ -30,6 +30,7 @@ from mcsd_agent.runtime.artifact_spec import (
     ACTION,
     NEXT_STATE,
     STATE,
+    SUCCESS,
     ArtifactSpec,
     input_dtype,
     parse_json,
@@ -229,6 +230,8 @@ def _check_ports(model: Model, spec: ArtifactSpec, where: str) -> None:
         ACTION: Port(ACTION, action_dtype, (1, *spec.action.shape)),
         NEXT_STATE: Port(NEXT_STATE, np.dtype("float32"), state),
     }
+    if spec.predicts_success:
+        outputs[SUCCESS] = Port(SUCCESS, np.dtype("float32"), (1,))
     for kind, expected, found in (("input", inputs, model.inputs), ("output", outputs, model.outputs)):
         if sorted(p.name for p in found) != sorted(expected):
             raise UserError(

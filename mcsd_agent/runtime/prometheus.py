@@ -23,6 +23,7 @@ _LAST = {
     "lateness_seconds": "lateness_s",
     "oldest_observation_seconds": "oldest_s",
     "state_norm": "state_norm",
+    "success": "success",
 }
 
 

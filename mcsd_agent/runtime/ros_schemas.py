@@ -1,6 +1,7 @@
 """Ticks and changes of mode as ROS 2 messages: definitions for whoever reads them, and bytes (CDR).
 
     /policy/tick        mcsd_msgs/msg/Tick                   every tick
+    /policy/success     std_msgs/msg/Float64                 with a tick, where the policy predicts success
     /policy/transition  mcsd_msgs/msg/Transition             every change of mode
     /diagnostics        diagnostic_msgs/msg/DiagnosticArray  whenever mode or reason change
 
@@ -9,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +21,10 @@ from mcsd_agent.runtime.controller_mode import Transition
 from mcsd_agent.runtime.tick import Summary, Tick
 
 TICK, TRANSITION, SUMMARY = (f"mcsd_msgs/msg/{name}" for name in ("Tick", "Transition", "ObservationSummary"))
-DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
-TOPICS = {"/policy/tick": TICK, "/policy/transition": TRANSITION, "/diagnostics": DIAGNOSTICS}
+DIAGNOSTICS, NUMBER = "diagnostic_msgs/msg/DiagnosticArray", "std_msgs/msg/Float64"
+TOPICS = {
+    "/policy/tick": TICK, "/policy/success": NUMBER, "/policy/transition": TRANSITION, "/diagnostics": DIAGNOSTICS
+}  # fmt: skip
 
 # Times in seconds; `time` is the controller's clock, the header's stamp is wall time.
 _DEFINITIONS = {
@@ -67,6 +71,8 @@ class RosMessages:
             yield "/policy/transition", stamp_ns, self._bytes(TRANSITION, header=header, **fields)
             return
         yield "/policy/tick", stamp_ns, self._tick(entry, header)
+        if not math.isnan(entry.success):
+            yield "/policy/success", stamp_ns, self._bytes(NUMBER, data=entry.success)
         if (entry.mode, entry.reason) != self._shown:
             self._shown = (entry.mode, entry.reason)
             yield "/diagnostics", stamp_ns, self._diagnostics(entry, header)
@@ -92,6 +98,11 @@ class RosMessages:
             observation={s.name: Summary(s.min, s.mean, s.max, s.age) for s in m.observation},
         )
         return tick.to_json()
+
+    def decode_number(self, data: bytes) -> float:
+        """The number in a message of /policy/success."""
+        message: Any = self._store.deserialize_cdr(data, NUMBER)
+        return float(message.data)
 
     def _tick(self, tick: Tick, header: Any) -> bytes:
         summary = self._types[SUMMARY]

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, ArtifactSpec
+from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, SUCCESS, ArtifactSpec
 from mcsd_agent.runtime.observations import Observation, ObservationReader
 from mcsd_agent.runtime.onnx_batch import sized
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
@@ -78,11 +78,12 @@ class Stream:
         sized(package.model, 1 if batch is None else batch, package.where)  # refuses what is no number of robots
         leading = () if batch is None else (batch,)
         self._state_shape = (*leading, *self.spec.state_shape)
-        self._action_shape = (*leading, *self.spec.action.shape)
+        self._action_shape, self._success_shape = (*leading, *self.spec.action.shape), leading
         self._reader = ObservationReader(package.spec)
         self._engine = ENGINES[engine](package, 1 if batch is None else batch)
         names = [port.name for port in package.model.outputs]
         self._action, self._next_state = names.index(ACTION), names.index(NEXT_STATE)
+        self._success = names.index(SUCCESS) if self.predicts_success else -1
 
     @classmethod
     def load(
@@ -95,6 +96,11 @@ class Stream:
         sequence of N, actions and states have N in front.
         """
         return cls(read_package(path), engine, batch)
+
+    @property
+    def predicts_success(self) -> bool:
+        """Whether the policy also says how likely its instruction has been carried out."""
+        return self.spec.predicts_success
 
     def initial_state(self) -> np.ndarray:
         """Zeros, float32 `(layers, size)`: the memory at an episode start.
@@ -116,6 +122,13 @@ class Stream:
 
     def advance(self, inputs: dict[str, np.ndarray], state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`step` for inputs that `read` made."""
+        action, _, state = self.advance_and_judge(inputs, state)
+        return action, state
+
+    def advance_and_judge(
+        self, inputs: dict[str, np.ndarray], state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """`step_with_success` for inputs that `read` made; None in the middle for a policy that does not predict it."""
         if state.shape != self._state_shape or state.dtype != np.float32:
             raise UserError(
                 f"state is {state.dtype} {state.shape}; it must be float32 {self._state_shape}: "
@@ -123,7 +136,8 @@ class Stream:
             )
         outputs = self._engine.run({**inputs, STATE: state[None] if self.batch is None else state})
         action = outputs[self._action].reshape(self._action_shape)  # an array even where the shape is ()
-        return action, outputs[self._next_state].reshape(self._state_shape)
+        success = outputs[self._success].reshape(self._success_shape) if self.predicts_success else None
+        return action, success, outputs[self._next_state].reshape(self._state_shape)
 
     def step(self, observation: Observation, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One tick.
@@ -133,3 +147,16 @@ class Stream:
         physical units, shaped as `spec.action` says, and the next state; neither is touched again by the stream.
         """
         return self.advance(self.read(observation), state)
+
+    def step_with_success(
+        self, observation: Observation, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`step`, and between action and state how likely the instruction has been carried out.
+
+        That is float32 in [0, 1] of shape `()`, for N robots `(N,)`, and means this observation, before the action.
+        Raises `UserError` for a policy that does not predict it.
+        """
+        action, success, state = self.advance_and_judge(self.read(observation), state)
+        if success is None:
+            raise UserError("this policy does not predict success; train it with policy.predict_success=true")
+        return action, success, state

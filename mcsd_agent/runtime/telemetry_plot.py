@@ -34,7 +34,7 @@ def plot_page(log: str | Path, folder: str | Path, names: tuple[str, ...] = ()) 
         "actions": _actions(ticks, names),
         "times": _TIMES,
         "observations": [partial(_observation, name=name) for name in seen],
-        "memory": [_norm, _modes],
+        "memory": [_norm, *([_success] if any(t.get("success") is not None for t in ticks) else []), _modes],
     }
     drawn = [_draw(ticks, folder / f"{name}.png", panels, name) for name, panels in pictures.items() if panels]
     title = html.escape(f"{Path(log).name}: {len(ticks)} ticks")
@@ -118,6 +118,12 @@ def _observation(axis: Any, ticks: Ticks, time: np.ndarray, *, name: str) -> Non
 def _norm(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
     axis.plot(time, [np.nan if t.get("state_norm") is None else t["state_norm"] for t in ticks], lw=1)
     axis.set_ylabel("norm of the memory")
+
+
+def _success(axis: Any, ticks: Ticks, time: np.ndarray) -> None:
+    axis.plot(time, [np.nan if t.get("success") is None else t["success"] for t in ticks], lw=1, color="tab:green")
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_ylabel("estimate of success")
 
 
 _TIMES: list[_Panel] = [_latency, _age, _reasons]

@@ -37,6 +37,7 @@ class Tick:
     `mode`          what the controller was doing after this tick, see `controller_mode`
     `policy_s`      how long the policy took; NaN when it was not asked
     `state_norm`    Euclidean norm of the memory after this tick
+    `success`       how likely the policy takes its instruction to be carried out; NaN where it does not say
     `observation`   the observations that the policy saw, or would have seen, by name; texts are left out
     """
 
@@ -54,6 +55,7 @@ class Tick:
     mode: str = "inactive"
     policy_s: float = math.nan
     state_norm: float = math.nan
+    success: float = math.nan
     observation: Mapping[str, Summary] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class Tick:
                 fields[name] = [_number(v) for v in np.ravel(fields[name]).tolist()]
         for name in ("time", "latency_s", "lateness_s", "oldest_s", "policy_s"):
             fields[name] = _number(round(fields[name], 6))
-        fields["state_norm"] = _number(self.state_norm)
+        fields["state_norm"], fields["success"] = _number(self.state_norm), _number(self.success)
         fields["observation"] = {
             name: {key: _number(value) for key, value in summary._asdict().items()}
             for name, summary in self.observation.items()

@@ -34,7 +34,7 @@ class AddCommand(Protocol):
 
 
 def add_commands(command: AddCommand) -> None:
-    """Add `train`, `tune`, `imitate`, `record`, `convert`, `eval`, `export` and `plot`."""
+    """Add `train`, `tune`, `imitate`, `record`, `replay`, `convert`, `eval`, `export` and `plot`."""
     sub = command("train", _train, "Reinforcement learning.", "train configs/cartpole_novel.yaml --set seed=1")
     _add_task(sub)
     sub.add_argument("--out", type=Path, help="run folder (default: runs/train-TIME)")
@@ -69,19 +69,39 @@ def add_commands(command: AddCommand) -> None:
     sub = command(
         "record",
         _record,
-        "Demonstrations of an expert, or of a real robot.",
+        "Demonstrations of an expert, of a person, or of a real robot.",
         "record mcsd/Nav-v0 --expert scripted --episodes 500 --out demos/nav\n"
+        "         mcsd-agent record BabyAI-GoToLocal-v0 --expert keyboard --out demos/mine\n"
         "         mcsd-agent record --robot configs/robots/diffdrive.yaml --url ws://robot:9090 --out demos/robot",
     )
     sub.add_argument("env", nargs="?", help="environment id; or give --robot")
-    sub.add_argument("--expert", default="scripted", help="scripted (default), or babyai-bot for BabyAI's levels")
-    sub.add_argument("--episodes", type=int, help="how many (default: 1000; of a robot, until Ctrl-C)")
+    sub.add_argument(
+        "--expert",
+        default="scripted",
+        help="scripted (default), babyai-bot for BabyAI's levels, metaworld for Meta-World's tasks, or a person's "
+        "keyboard or gamepad",
+    )
+    sub.add_argument("--keys", type=Path, metavar="YAML", help="what a person's keys, buttons and axes do")
+    sub.add_argument(
+        "--episodes", type=int, help="how many (default: 1000; of a person, until Escape; of a robot, until Ctrl-C)"
+    )
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--processes", type=int, default=2)
     sub.add_argument("--no-noise", dest="noise", action="store_false", help="do not disturb the expert")
     _add_set(sub, "an argument of the environment")
     add_record_arguments(sub)
+
+    sub = command(
+        "replay",
+        _replay,
+        "Demonstrations, done again in their environment, as video.",
+        "replay demos/nav --video nav.mp4",
+    )
+    sub.add_argument("demonstrations", type=Path, metavar="DEMOS")
+    sub.add_argument("--video", type=Path, required=True, metavar="FILE.mp4")
+    sub.add_argument("--first", type=int, default=0, help="number of the first episode (default: 0)")
+    sub.add_argument("--episodes", type=int, default=3, help="how many (default: 3)")
 
     sub = command(
         "convert",
@@ -316,6 +336,7 @@ def _record(options: argparse.Namespace) -> Result:
         return record_robot_command(options, options.episodes)
     if options.env is None:
         raise UserError("nothing to record: give an environment's id or --robot YAML")
+    from mcsd_agent.training.by_hand import BY_HAND, record_by_hand
     from mcsd_agent.training.demos import RecordConfig
     from mcsd_agent.training.record_command import record_to
 
@@ -330,11 +351,35 @@ def _record(options: argparse.Namespace) -> Result:
     )
     report = Reporter(options.quiet)
     try:
-        recorded = record_to(options.out, config, options.seed, report)
+        if options.expert in BY_HAND:
+            recorded = record_by_hand(
+                options.out,
+                config,
+                options.seed,
+                keys=options.keys,
+                limit=options.episodes,
+                tell=lambda text: report("note", -1.0, text),
+            )
+        elif options.keys is not None:
+            raise UserError(f"--keys {str(options.keys)!r} is for --expert {' or '.join(BY_HAND)}; leave it out")
+        else:
+            recorded = record_to(options.out, config, options.seed, report)
     finally:
         report.close()
     print(f"{recorded}: {options.out}")
     return {"out": str(options.out), **recorded.to_json()}
+
+
+def _replay(options: argparse.Namespace) -> Result:
+    from mcsd_agent.training.replay import film
+
+    if options.first < 0 or options.episodes < 1:
+        raise UserError(f"--first {options.first} and --episodes {options.episodes} must be at least 0 and 1")
+    frames, strayed = film(options.demonstrations, options.video, first=options.first, episodes=options.episodes)
+    if strayed:
+        print(f"{strayed} episodes went otherwise than recorded: the environment is not the same", file=sys.stderr)
+    print(f"video: {options.video}, {frames} frames")
+    return {"video": str(options.video), "frames": frames, "strayed": strayed}
 
 
 # ----------------------------------------------------------------------------------------- trained policies
@@ -348,6 +393,7 @@ def _eval(options: argparse.Namespace) -> Result:
     from mcsd_agent.training.evaluation import evaluate
     from mcsd_agent.training.policy_fit import check_policy_fits
     from mcsd_agent.training.stored_policy import load_stored_policy
+    from mcsd_agent.training.success_scores import DoneRule
 
     torch.set_num_threads(1)
     stored = load_stored_policy(options.policy)
@@ -369,7 +415,14 @@ def _eval(options: argparse.Namespace) -> Result:
         report("evaluate", done / options.episodes, f"{done} of {options.episodes} episodes")
 
     evaluations = evaluate(
-        stored.policy, env_id, kwargs, changes, episodes=options.episodes, seed=options.seed, on_episode=on_episode
+        stored.policy,
+        env_id,
+        kwargs,
+        changes,
+        episodes=options.episodes,
+        seed=options.seed,
+        on_episode=on_episode,
+        done=DoneRule.at_rate(stored.rate_hz),
     )
     report.close()
     for evaluation in evaluations:

@@ -1,7 +1,8 @@
 """Demonstrations: an expert drives, we record; files in Minari's format (https://minari.farama.org).
 
 In a file, `actions` is what was done; where the recorder disturbed the expert, `infos/expert_action` is
-what it meant to do, and that is what imitation learns. Reading and writing never unpickle.
+what it meant to do, and that is what imitation learns. `infos/is_success` says at which observations the instruction
+had been carried out, where the environment tells. Reading and writing never unpickle.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from gymnasium import spaces
 from envs import ExpertFailed
 from envs.exploration import DemonstrationNoise
 from mcsd_agent.errors import UserError
+from mcsd_agent.spaces import SINGLE
 from mcsd_agent.training.environments import make_env, make_expert
-from mcsd_agent.training.episodes import Episode, Expert, stack_observations
+from mcsd_agent.training.episodes import Episode, Expert, achieved, stack_observations
 
-_LABEL = "expert_action"
+_LABEL, _SUCCESS = "expert_action", "is_success"
 #: Seeds per piece of work: what is in memory while a data set is recorded.
 _BLOCK = 50
 #: Seeds beyond these are for evaluation.
@@ -57,11 +59,16 @@ class RecordConfig:
 def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -> Episode:
     """One episode of the expert; noise changes what is done, never the label."""
     observation, info = env.reset(seed=seed)
+    told = [info.get("is_success")]
     expert.reset()
     disturbance = None
     if noise and isinstance(env.action_space, spaces.Box):
         # Its own generator per episode, so that an episode depends on its seed alone.
-        disturbance = DemonstrationNoise(env.action_space, np.random.default_rng([seed, 1]))
+        disturbance = DemonstrationNoise(
+            env.action_space,
+            np.random.default_rng([seed, 1]),
+            getattr(env.unwrapped, "demonstration_noise", None),  # where an expert bears less than others do
+        )
         disturbance.reset()
     observations, actions, labels, rewards = [], [], [], []
     done = False
@@ -74,6 +81,7 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
         instruction, kind = info.get("instruction", ""), info.get("instruction_kind", "")
         observation, reward, terminated, truncated, info = env.step(action)
         rewards.append(float(reward))
+        told.append(info.get("is_success"))
         done = terminated or truncated
     return Episode(
         seed,
@@ -85,6 +93,8 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
         bool(info["is_success"]) if "is_success" in info else None,
         instruction,
         kind=kind,
+        final=stack_observations([observation]),
+        achieved=achieved(told),
     )
 
 
@@ -203,21 +213,28 @@ def save_demonstrations(
 
 
 def _buffer(index: int, episode: Episode, cls: Any) -> Any:
-    # Minari keeps the observation after the last action too; imitation has no use for it, so the last one is repeated.
+    # Minari keeps the observation after the last action too; where it is not known the one before is repeated.
+    final = episode.final or {k: v[-1:] for k, v in episode.observations.items()}
     observations = {
-        k: [*v, v[-1]] if isinstance(v, list) else np.concatenate([v, v[-1:]]) for k, v in episode.observations.items()
+        k: [*v, *final[k]] if isinstance(v, list) else np.concatenate([v, final[k]])
+        for k, v in episode.observations.items()
     }
+    infos = {}
+    if episode.labels is not None:
+        infos[_LABEL] = np.concatenate([episode.labels, episode.labels[-1:]])
+    if episode.final is not None and episode.achieved is not None:
+        infos[_SUCCESS] = episode.achieved
     ends = np.zeros(len(episode), bool)
     ends[-1] = True
     return cls(
         id=index,
         seed=episode.seed,
-        observations=observations,
+        observations=observations[SINGLE] if set(observations) == {SINGLE} else observations,
         actions=episode.actions,
         rewards=episode.rewards,
         terminations=ends & episode.terminated,
         truncations=ends & (not episode.terminated),
-        infos=None if episode.labels is None else {_LABEL: np.concatenate([episode.labels, episode.labels[-1:]])},
+        infos=infos or None,
     )
 
 
@@ -243,16 +260,20 @@ def _episode(data: Any, facts: dict[str, Any], texts: dict[str, str]) -> Episode
     observations = data.observations if isinstance(data.observations, dict) else {"observation": data.observations}
     infos = data.infos or {}
     labels = infos[_LABEL][:steps] if _LABEL in infos else data.actions
+    observations = {
+        k: [texts.setdefault(text, text) for text in v] if isinstance(v, list) else v for k, v in observations.items()
+    }
+    # Without it the last observation may be the one before again.
+    is_told = np.shape(infos.get(_SUCCESS, ())) == (steps + 1,)
     return Episode(
         int(facts.get("seed", -1) if facts.get("seed") is not None else -1),
-        {
-            k: [texts.setdefault(text, text) for text in v[:steps]] if isinstance(v, list) else v[:steps]
-            for k, v in observations.items()
-        },
+        {k: v[:steps] for k, v in observations.items()},
         np.asarray(data.actions),
         np.asarray(labels),
         np.asarray(data.rewards, np.float32),
         bool(data.terminations[-1]),
         bool(facts["success"]) if "success" in facts else None,
         str(facts.get("instruction", "")),
+        final={k: v[steps:] for k, v in observations.items()} if is_told else None,
+        achieved=np.asarray(infos[_SUCCESS], bool) if is_told else None,
     )

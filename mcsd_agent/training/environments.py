@@ -16,9 +16,10 @@ from envs.flat_names import FlatNames, is_nested
 from envs.fresh_info import FreshInfo
 from envs.grid_views import SymbolicView, is_symbolic
 from mcsd_agent.errors import UserError, nearest
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.training.batched import BatchedVecEnv, has_batched
 from mcsd_agent.training.env_options import EnvOptions, apply_options, change_rewards, reward_function
-from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+from mcsd_agent.training.instructions import EncodeInstruction, encoder_for
 
 if TYPE_CHECKING:
     from mcsd_agent.training.episodes import Expert
@@ -65,12 +66,13 @@ def make_vec(
     seed: int | None = None,
     vectorised: Vectorised = "sync",
     wrapper: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+    encoder: TextEncoder | None = None,
 ) -> VecEnv:
     """`n_envs` environments, the i-th with seed `seed + i`, each in a Monitor that reports its own rewards.
 
-    `options` may change the rewards that are learnt from, not those that are reported. Text is encoded to word
-    ids. `wrapper` comes outermost. `batched` is for environments with a form of their own for many episodes, as in
-    `envs.vector_memory`.
+    `options` may change the rewards that are learnt from, not those that are reported. Text is encoded by `encoder`,
+    else to ids of the words that the environment says. `wrapper` comes outermost. `batched` is for environments with a
+    form of their own for many episodes, as in `envs.vector_memory`.
     """
     if n_envs < 1:
         raise UserError(f"n_envs={n_envs} must be at least 1")
@@ -85,15 +87,13 @@ def make_vec(
     probe = make_env(env_id, env_kwargs, options)  # bad input is reported here, not by a process that dies
     if n_envs > 1 and probe.metadata.get("real_time"):
         raise UserError(f"n_envs={n_envs}: {env_id!r} is one robot, in real time; set n_envs=1")
-    vocabulary = None
-    if has_text(probe.observation_space):
-        vocabulary = vocabulary_for(probe, getattr(probe.unwrapped, "instruction_max_words", 24))
+    encoder = encoder or encoder_for(probe)
     probe.close()
 
     def make_one() -> gymnasium.Env:
         env = make_env(env_id, env_kwargs, options.without_rewards())
-        if vocabulary is not None:
-            env = EncodeInstruction(env, vocabulary)
+        if encoder is not None:
+            env = EncodeInstruction(env, encoder)
         env = change_rewards(Monitor(env), options)
         return env if wrapper is None else wrapper(env)
 
@@ -110,23 +110,30 @@ def make_vec(
 def make_expert(env_id: str, expert: str = "scripted", env: gymnasium.Env | None = None) -> Expert:
     """The expert named `expert` for an environment: `scripted`, or one that looks into `env` itself.
 
-    `babyai-bot` is the bot of BabyAI's levels.
+    `babyai-bot` is the bot of BabyAI's levels, `metaworld` are the scripts of Meta-World's tasks.
     """
     try:
         if expert == "babyai-bot":
             from envs.babyai import BotExpert
 
             return BotExpert(make_env(env_id) if env is None else env)
+        if expert == "metaworld":
+            from envs.metaworld_expert import MetaWorldExpert
+
+            if env is None:
+                raise ValueError("it looks into the environment that it drives; set imitation.dagger_rounds=0")
+            return MetaWorldExpert(env)
         if expert != "scripted":
-            raise UserError(f"unknown expert {expert!r}; choose 'scripted' or 'babyai-bot'")
+            raise UserError(f"unknown expert {expert!r}; choose 'scripted', 'babyai-bot' or 'metaworld'")
         return envs.make_expert(env_id)
     except (KeyError, ValueError) as error:
         raise UserError(f"environment {env_id!r} has no {expert} expert: {error}") from None
     except ModuleNotFoundError as error:
-        if error.name != "minigrid":
+        package = (error.name or "").partition(".")[0]
+        if package not in ("minigrid", "metaworld"):
             raise
         raise UserError(
-            f"expert {expert!r} needs the package minigrid; run: pip install 'mcsd-agent[minigrid]'"
+            f"expert {expert!r} needs the package {package}; run: pip install 'mcsd-agent[{package}]'"
         ) from None
 
 

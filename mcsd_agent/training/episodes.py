@@ -22,6 +22,10 @@ class Episode:
 
     `observations` holds arrays `(T, *shape)`, or a list of `T` strings for text; `actions` what was
     done; `labels` what the expert would have done (None without an expert).
+
+    `final` is what was observed after the last action, as `observations` of one tick; `achieved` `(T + 1,)` whether
+    the instruction had been carried out at each observation, that one included, where the environment says so at
+    every step (`info["is_success"]`); `predicted` `(T + 1,)` how likely the actor took that to be.
     """
 
     seed: int
@@ -36,6 +40,9 @@ class Episode:
     ended: str = ""
     #: What kind of instruction it was, where the environment says so in `info["instruction_kind"]`.
     kind: str = ""
+    final: dict[str, Any] | None = None
+    achieved: np.ndarray | None = None
+    predicted: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -76,6 +83,8 @@ class PolicyActor:
         self.policy, self.sampled = policy, sampled
         self.state = policy.initial_state(batch)
         self.collate = Collate(policy.observation_specs, policy.vocabulary)
+        #: How likely each instruction was carried out at the observations of the last call, `(batch,)`.
+        self.success: np.ndarray | None = None
 
     @torch.no_grad()
     def __call__(self, observations: Sequence[Any], episode_starts: np.ndarray, *masks: np.ndarray) -> np.ndarray:
@@ -83,6 +92,8 @@ class PolicyActor:
         device = self.state.device
         seen = {k: v.to(device) for k, v in self.collate(observations).items()}
         features, self.state = self.policy.step(seen, self.state, torch.from_numpy(episode_starts).to(device))
+        if self.policy.success_net is not None:
+            self.success = self.policy.success(features).cpu().numpy()
         parameters = self.policy.action_net(features)
         for mask in masks:
             parameters = self.policy.head.masked(parameters, torch.from_numpy(mask).to(device))
@@ -129,11 +140,15 @@ class _Slot:
 
     def __init__(self, env: gymnasium.Env, expert: Expert | None) -> None:
         self.env, self.expert = env, expert
+        #: Whether the episode is over and its last observation still to be judged.
+        self.looks_back = False
 
     def begin(self, seed: int) -> None:
-        self.seed = seed
+        self.seed, self.looks_back = seed, False
         self.observation, info = self.env.reset(seed=seed)
         self.instruction, self.kind = info.get("instruction", ""), info.get("instruction_kind", "")
+        self.told, self.info, self.terminated = [info.get("is_success")], info, False
+        self.predicted: list[float] = []
         self.observations: list[Any] = []
         self.actions: list[Any] = []
         self.labels: list[Any] = []
@@ -141,27 +156,49 @@ class _Slot:
         if self.expert is not None:
             self.expert.reset()
 
-    def advance(self, action: Any) -> Episode | None:
+    def advance(self, action: Any, success: float | None) -> Episode | None:
+        """One step; the episode when it is over. `success` is what the actor said of the observation.
+
+        An actor that says so is asked once more when the episode has ended.
+        """
+        if success is not None:
+            self.predicted.append(success)
+        if self.looks_back:
+            return self._episode()
         self.observations.append(self.observation)
         self.actions.append(action)
         if self.expert is not None:
             self.labels.append(self.expert.act(self.observation))
-        self.observation, reward, terminated, truncated, info = self.env.step(action)
+        self.observation, reward, self.terminated, truncated, self.info = self.env.step(action)
         self.rewards.append(float(reward))
-        if not (terminated or truncated):
+        self.told.append(self.info.get("is_success"))
+        if not (self.terminated or truncated):
             return None
+        self.looks_back = success is not None
+        return None if self.looks_back else self._episode()
+
+    def _episode(self) -> Episode:
+        info = self.info
         return Episode(
             self.seed,
             stack_observations(self.observations),
             np.stack(self.actions),
             np.stack(self.labels) if self.labels else None,
             np.asarray(self.rewards, np.float32),
-            bool(terminated),
+            bool(self.terminated),
             bool(info["is_success"]) if "is_success" in info else None,
             self.instruction,
             str(info.get("reason", "")),
             self.kind,
+            stack_observations([self.observation]),
+            achieved(self.told),
+            np.asarray(self.predicted, np.float32) if self.predicted else None,
         )
+
+
+def achieved(told: Sequence[bool | None]) -> np.ndarray | None:
+    """`Episode.achieved` from what reset and each step said of success, None being nothing."""
+    return None if all(success is None for success in told) else np.array([bool(success) for success in told])
 
 
 def stack_observations(observations: Sequence[Any]) -> dict[str, Any]:
@@ -213,8 +250,9 @@ def run_episodes(
         masks = [m for m in (action_masks(slot.env) for slot in slots) if m is not None]
         actions = actor([slot.observation for slot in slots], starts, *([np.stack(masks)] if masks else []))
         starts = np.zeros(width, bool)
+        success = actor.success if isinstance(actor, PolicyActor) else None
         for i in list(running):
-            episode = slots[i].advance(actions[i])
+            episode = slots[i].advance(actions[i], None if success is None else float(success[i]))
             if episode is None:
                 continue
             done[running.pop(i)] = episode

@@ -15,6 +15,7 @@ from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
 from mcsd_agent.training.statistics import Rate, mean_interval
+from mcsd_agent.training.success_scores import DoneRule, SuccessScores, score_success
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Evaluation:
     kinds: dict[str, Rate] = field(default_factory=dict)
     #: Success where no demonstration began in the same way, when that was asked for.
     unlike_demonstrations: Rate | None = None
+    #: How well success was predicted, where the policy predicts it.
+    prediction: SuccessScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for files and `--json`."""
@@ -46,6 +49,7 @@ class Evaluation:
             **({"ended": self.ended} if self.ended else {}),
             **({"kinds": {k: _row(r) for k, r in self.kinds.items()}} if self.kinds else {}),
             **({"unlike_demonstrations": _row(self.unlike_demonstrations)} if self.unlike_demonstrations else {}),
+            **({"success_prediction": self.prediction.to_json()} if self.prediction else {}),
         }
 
     def __str__(self) -> str:
@@ -57,6 +61,7 @@ class Evaluation:
             + ("; ended: " + ", ".join(f"{reason} {n}" for reason, n in self.ended.items()) if self.ended else "")
             + "".join(f"\n  {kind}: {rate}" for kind, rate in self.kinds.items() if len(self.kinds) > 1)
             + self._leakage()
+            + (f"\n  {self.prediction}" if self.prediction else "")
         )
 
     def _leakage(self) -> str:
@@ -78,9 +83,12 @@ def _rate(episodes: list[Episode]) -> Rate:
 
 
 def summarise(
-    group: str, episodes: list[Episode], is_like_demonstration: Callable[[Episode], bool] | None = None
+    group: str,
+    episodes: list[Episode],
+    is_like_demonstration: Callable[[Episode], bool] | None = None,
+    done: DoneRule = DoneRule(),  # noqa: B008 -- frozen
 ) -> Evaluation:
-    """The figures of finished episodes."""
+    """The figures of finished episodes; `done` says from when on success counts as predicted."""
     known = [e.success for e in episodes if e.success is not None]
     mean, low, high = mean_interval([e.total_reward for e in episodes])
     return Evaluation(
@@ -93,6 +101,7 @@ def summarise(
         dict(Counter(e.ended for e in episodes if e.ended).most_common()),
         {k: _rate([e for e in episodes if e.kind == k]) for k in sorted({e.kind for e in episodes if e.kind})},
         None if is_like_demonstration is None else _rate([e for e in episodes if not is_like_demonstration(e)]),
+        score_success(episodes, done),
     )
 
 
@@ -109,6 +118,7 @@ def evaluate(
     on_episode: Callable[[Episode], None] = lambda episode: None,
     sampled: bool = False,
     is_like_demonstration: Callable[[Episode], bool] | None = None,
+    done: DoneRule = DoneRule(),  # noqa: B008 -- frozen
 ) -> list[Evaluation]:
     """`episodes` episodes per group with the most probable actions, on seeds `seed, seed + 1, …`.
 
@@ -130,5 +140,5 @@ def evaluate(
                     on_episode=on_episode,
                 )
             title = f"{name} sampled" if draws else name
-            results.append(summarise(title, finished, is_like_demonstration))
+            results.append(summarise(title, finished, is_like_demonstration, done))
     return results

@@ -8,6 +8,7 @@ from typing import Any
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy, SequenceEncoder
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import BoxSpec
 from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.environments import make_env
@@ -33,6 +34,11 @@ def with_policy_of(config: TrainConfig) -> TrainConfig:
         kwargs["instruction_words"] = list(words)
     network = replace(stored.policy.config, share_backbone=config.policy.share_backbone)
     return replace(config, policy=network, env_kwargs=kwargs)
+
+
+def encoder_of(config: TrainConfig) -> TextEncoder | None:
+    """What reads text for the policy of `config.start_from`; None where there is none, or no text."""
+    return None if config.start_from is None else load_stored_policy(config.start_from).policy.vocabulary
 
 
 def start_from(model: Any, path: Path) -> None:

@@ -1,7 +1,9 @@
 """Behaviour cloning on whole episodes, with DAgger: the learner drives, the expert says what it would have done.
 
 Episodes of similar length form a batch of about `tokens_per_batch` ticks, padded at the end; the
-loss leaves the padding out. What is exported is an exponential moving average of the weights.
+loss leaves the padding out. A policy that predicts success learns it as the second part of the loss, also from
+what is seen after the last action, where there is nothing to imitate. What is exported is an exponential moving
+average of the weights.
 DAgger: Ross, Gordon, Bagnell, arXiv 1011.0686.
 """
 
@@ -9,20 +11,22 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.grid_symmetries import SYMMETRIES, GridSymmetries
+from envs.grid_symmetries import SYMMETRIES
 from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.language import Vocabulary
+from mcsd_agent.heads import GaussianHead, SquashedGaussianHead
 from mcsd_agent.policy import Policy
-from mcsd_agent.spaces import TextSpec
-from mcsd_agent.training.episodes import Collate, Episode
+from mcsd_agent.training.batches import Batches
+from mcsd_agent.training.episodes import Episode
+from mcsd_agent.training.success_labels import success_loss
+from mcsd_agent.training.validation import Score, Validation
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class ImitationConfig:
 
     The learning rate warms up, then falls linearly to `final_learning_rate` of its peak, by whichever of the
     two limits is nearer. DAgger rounds are spread evenly over the first `dagger_until` of the run.
+    `mirror` says which numbers of vectors, and of `action`, change their sign where left and right are exchanged.
+    `huber` is the error of a Gaussian's mean, in half ranges, beyond which it counts in proportion and not squared.
+    `label_smoothing` is the share of a label that is spread over all choices, for discrete and binned actions.
+    With `validate_every` the averaged policy is judged after so many updates, on `validate_episodes` seeds of their
+    own; what is kept is the best of them, and `patience` of them without a better one end the run.
+    `success_weight` is that of success prediction beside the actions, where the policy predicts it.
     """
 
     updates: int = 4000
@@ -44,12 +54,19 @@ class ImitationConfig:
     ema: float = 0.99
     optimizer: Literal["adamw", "muon"] = "adamw"
     augment: tuple[str, ...] = ()
+    mirror: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dagger_rounds: int = 5
     dagger_episodes: int = 300
     dagger_until: float = 0.75
+    label_smoothing: float = 0.0
+    huber: float = 0.5
+    validate_every: int = 0
+    validate_episodes: int = 100
+    patience: int = 0
+    success_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("updates", "tokens_per_batch", "learning_rate", "max_grad_norm"):
+        for name in ("updates", "tokens_per_batch", "learning_rate", "max_grad_norm", "success_weight", "huber"):
             if getattr(self, name) <= 0:
                 raise UserError(f"imitation.{name}={getattr(self, name)} must be positive")
         if self.cpu_seconds is not None and self.cpu_seconds <= 0:
@@ -59,6 +76,15 @@ class ImitationConfig:
         for name in self.augment:
             if name not in SYMMETRIES:
                 raise UserError(f"imitation.augment: {name!r} is not valid{nearest(name, SYMMETRIES)}")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UserError(f"imitation.label_smoothing={self.label_smoothing} must be in [0, 1)")
+        if self.validate_every < 0 or self.validate_episodes < 1 or self.patience < 0:
+            raise UserError(
+                f"imitation: validate_every={self.validate_every}, validate_episodes={self.validate_episodes}, "
+                f"patience={self.patience} must be at least 0, at least 1 and at least 0"
+            )
+        if self.patience and not self.validate_every:
+            raise UserError(f"imitation.patience={self.patience} counts validations; set imitation.validate_every")
         if self.dagger_rounds < 0 or self.dagger_episodes < 1 or not 0.0 < self.dagger_until <= 1.0:
             raise UserError(
                 f"imitation: dagger_rounds={self.dagger_rounds}, dagger_episodes={self.dagger_episodes}, "
@@ -77,6 +103,9 @@ class Progress:
     cpu_seconds: float
     updates_per_cpu_second: float
     dagger_success: float | None = None
+    validation: float | None = None
+    #: The part of `loss` that is about success, before its weight.
+    success_loss: float | None = None
 
 
 #: Runs the learner under the expert's eyes: `(policy, round) -> labelled episodes`.
@@ -90,18 +119,28 @@ def train_by_imitation(
     *,
     seed: int = 0,
     dagger: DaggerRollout | None = None,
+    score: Score | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     report_every: int = 50,
 ) -> Policy:
     """Fit `policy` in place to the labels of `episodes`; returns the averaged policy, to be used and exported.
 
+    `score` judges it for `config.validate_every`.
+
     CPU-seconds count this process, DAgger roll-outs in it included, and not what is compiled once per machine.
     """
     if not episodes:
         raise UserError("there are no demonstrations to imitate; record some first")
+    if isinstance(policy.head, GaussianHead | SquashedGaussianHead):
+        policy.head.huber = config.huber
     rng = np.random.default_rng(seed)
-    data = _Batches(policy, config.tokens_per_batch, rng, config.augment)
+    data = Batches(policy, config.tokens_per_batch, rng, config.augment, config.mirror)
     data.add(episodes)
+    if policy.success_net is not None and not data.shows_success:
+        raise UserError(
+            "policy.predict_success=true, and no demonstration shows what is seen once its instruction is carried out; "
+            "record them again, in an environment that says is_success"
+        )
     fit_statistics(policy, episodes)
     average = copy.deepcopy(policy).eval()
     for module in average.modules():
@@ -112,15 +151,20 @@ def train_by_imitation(
     rounds = config.dagger_rounds if dagger is not None else 0
     pending = [config.dagger_until * (i + 1) / rounds for i in range(rounds)][::-1]
     compile_kernels(policy)
-    losses: list[Tensor] = []
-    start, dagger_success = time.process_time(), None
+    losses: list[tuple[Tensor, ...]] = []
+    validation = Validation(score, config.patience) if score is not None and config.validate_every else None
+    start, dagger_success, validated = time.process_time(), None, None
     training_seconds, update, fraction = 0.0, 0, 0.0
     while fraction < 1.0:
         began = time.process_time()
-        observations, labels, mask = data.next_on(device)
-        features, _ = policy.scan(observations, policy.initial_state(len(mask)))
-        per_tick = policy.head.imitation_loss(policy.action_net(features), labels)
-        loss = (per_tick * mask).sum() / mask.sum()
+        batch = data.next_on(device)
+        features, _ = policy.scan(batch.observations, policy.initial_state(len(batch.mask)))
+        per_tick = policy.head.imitation_loss(policy.action_net(features), batch.labels, config.label_smoothing)
+        loss = (per_tick * batch.mask).sum() / batch.mask.sum()
+        parts: tuple[Tensor, ...] = ()
+        if batch.success is not None:
+            parts = (success_loss(policy.success_logits(features), batch.success),)
+            loss = loss + config.success_weight * parts[0]
         peak = config.learning_rate * min(1.0, (update + 1) / max(1, config.warmup_updates))
         for optimiser in optimisers:
             for group in optimiser.param_groups:
@@ -134,7 +178,7 @@ def train_by_imitation(
         decay = min(config.ema, update / (update + 10.0))  # the average forgets its random beginning
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(policy.parameters()), 1.0 - decay)
-        losses.append(loss.detach())
+        losses.append((loss.detach(), *(part.detach() for part in parts)))
         training_seconds += time.process_time() - began
 
         fraction = update / config.updates
@@ -145,8 +189,13 @@ def train_by_imitation(
             fresh = dagger(average, rounds - len(pending) - 1)
             data.add(fresh)
             dagger_success = float(np.mean([bool(e.success) for e in fresh]))
+        if validation is not None and (update % config.validate_every == 0 or fraction >= 1.0):
+            validated = validation.try_out(average)
+            if validation.should_end:
+                fraction = 1.0
         if update % report_every == 0 or fraction >= 1.0:
-            recent = float(torch.stack(losses).mean())  # not sooner: reading a loss waits for the device
+            # Not sooner: reading a loss waits for the device.
+            recent, *recent_parts = [float(torch.stack(part).mean()) for part in zip(*losses, strict=True)]
             losses.clear()
             if not np.isfinite(recent):
                 raise UserError(f"the imitation loss became {recent} by update {update}; lower learning_rate")
@@ -159,9 +208,13 @@ def train_by_imitation(
                     time.process_time() - start,
                     update / training_seconds,
                     dagger_success,
+                    validated,
+                    *recent_parts,
                 )
             )
-            dagger_success = None
+            dagger_success, validated = None, None
+    if validation is not None:
+        validation.restore(average)
     policy.load_state_dict(average.state_dict())
     return average
 
@@ -207,106 +260,3 @@ def fit_statistics(policy: Policy, episodes: Sequence[Episode]) -> None:
     policy.encoder.update_statistics(
         {k: torch.from_numpy(np.concatenate([e.observations[k] for e in episodes])).to(device) for k in names}
     )
-
-
-def _exchange(policy: Policy, augment: Sequence[str]) -> tuple[tuple[str, ...], GridSymmetries] | None:
-    """The names of cells, direction and mission in the observation, and what exchanges them."""
-    if not augment:
-        return None
-    names = (policy.config.encoder.grid, "direction", policy.encoder.text or "")
-    if any(name not in policy.observation_specs for name in names) or not isinstance(policy.vocabulary, Vocabulary):
-        raise UserError(
-            f"imitation.augment={list(augment)} is for views of MiniGrid with direction and mission, read with "
-            "policy.encoder.grid and instruction=words; leave it empty"
-        )
-    return names, GridSymmetries(augment, policy.vocabulary.ids)
-
-
-class _Batches(Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]):
-    """Endless batches `(observations, labels, mask)` of whole episodes, in random order, similar lengths together."""
-
-    _BLOCK = 512  # episodes sorted by length at a time: little padding, yet different neighbours every epoch
-
-    def __init__(self, policy: Policy, tokens: int, rng: np.random.Generator, augment: Sequence[str] = ()) -> None:
-        self.specs, self.tokens, self.rng = policy.observation_specs, tokens, rng
-        self.collate = Collate(policy.observation_specs, policy.vocabulary)
-        self.episodes: list[tuple[dict[str, np.ndarray], np.ndarray]] = []  # observations, labels
-        # Every text once: a tick has the number of its text.
-        self.numbers: dict[str, int] = {}
-        self.texts: list[np.ndarray] = []
-        self.queue: list[list[int]] = []
-        self.exchange = _exchange(policy, augment)
-
-    def add(self, episodes: Sequence[Episode]) -> None:
-        """Episodes join from the next epoch on; that epoch starts at once."""
-        for episode in episodes:
-            if episode.labels is None:
-                raise UserError(f"the episode of seed {episode.seed} has no expert labels; record it with an expert")
-            arrays = {k: self._array(k, episode.observations[k]) for k in self.specs}
-            self.episodes.append((arrays, np.asarray(episode.labels)))
-        self.queue = []
-
-    def _array(self, name: str, values: np.ndarray | list[str]) -> np.ndarray:
-        if not isinstance(values, list):
-            return values
-        for text in dict.fromkeys(values):
-            if text not in self.numbers:
-                self.numbers[text] = len(self.texts)
-                self.texts.append(self.collate.encode(text))
-        return np.array([self.numbers[text] for text in values], np.int32)
-
-    def _plan(self) -> None:
-        order = self.rng.permutation(len(self.episodes))
-        lengths = np.array([len(self.episodes[i][1]) for i in order])
-        for begin in range(0, len(order), self._BLOCK):
-            block = order[begin : begin + self._BLOCK]
-            block = block[np.argsort(lengths[begin : begin + self._BLOCK], kind="stable")]
-            batch: list[int] = []
-            for i in block:  # ascending length, so the newest episode is the longest of its batch
-                if batch and (len(batch) + 1) * len(self.episodes[i][1]) > self.tokens:
-                    self.queue.append(batch)
-                    batch = []
-                batch.append(int(i))
-            self.queue.append(batch)
-        self.rng.shuffle(self.queue)
-
-    def __next__(self) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        if not self.queue:
-            self._plan()
-        chosen = [self.episodes[i] for i in self.queue.pop()]
-        longest = max(len(labels) for _, labels in chosen)
-        mask = torch.zeros(len(chosen), longest)
-        for row, (_, labels) in enumerate(chosen):
-            mask[row, : len(labels)] = 1.0
-        observations = {k: self._pad([arrays[k] for arrays, _ in chosen], longest) for k in self.specs}
-        for name in (k for k, s in self.specs.items() if isinstance(s, TextSpec)):
-            observations[name] = self._spoken(observations[name], mask)
-        actions = self._pad([labels for _, labels in chosen], longest)
-        if self.exchange is not None:
-            names, exchange = self.exchange
-            cells, directions, missions = (observations[k].numpy() for k in names)
-            *seen, done = exchange(cells, directions, missions, actions.numpy(), self.rng)
-            observations |= {k: torch.from_numpy(v) for k, v in zip(names, seen, strict=True)}
-            actions = torch.from_numpy(done)
-        return observations, actions, mask
-
-    def next_on(self, device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The next batch, moved to a device."""
-        observations, labels, mask = next(self)
-        return {k: v.to(device) for k, v in observations.items()}, labels.to(device), mask.to(device)
-
-    def _spoken(self, numbers: Tensor, mask: Tensor) -> Tensor:
-        """Numbers of texts `(episodes, time)` to what they encode to; nothing is said in the padding."""
-        encoded = torch.from_numpy(np.stack([self.texts[i] for i in numbers.flatten().tolist()]))
-        encoded[mask.flatten() == 0] = 0
-        return encoded.unflatten(0, numbers.shape)
-
-    @staticmethod
-    def _pad(arrays: list[np.ndarray], longest: int) -> Tensor:
-        first = arrays[0]
-        # uint8 images stay as they are; other integers index tables, which wants int64.
-        wide = np.int64 if first.dtype.kind in "iu" and first.ndim < 4 else first.dtype
-        padded = np.zeros((len(arrays), longest, *first.shape[1:]), wide)
-        for row, array in enumerate(arrays):
-            padded[row, : len(array)] = array
-        return torch.from_numpy(padded)

@@ -1,4 +1,4 @@
-"""Instructions in gymnasium: Text entries become word ids, which vectorised environments can batch."""
+"""Instructions in gymnasium: Text entries become word ids or vectors, which vectorised environments can batch."""
 
 from __future__ import annotations
 
@@ -11,41 +11,68 @@ from gymnasium import spaces
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.language import Vocabulary
+from mcsd_agent.runtime.sentences import Sentences
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import Spec, TextSpec, spec_from_space, specs_from_space
 
 
 class WordIds(spaces.MultiDiscrete):
-    """The space of encoded instructions; remembers the vocabulary that encodes them."""
+    """The space of instructions as word ids; remembers the vocabulary that encodes them."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        super().__init__([vocabulary.size] * vocabulary.max_words)
-        self.vocabulary = vocabulary
+    def __init__(self, encoder: Vocabulary) -> None:
+        super().__init__([encoder.size] * encoder.max_words)
+        self.encoder = encoder
+
+    @property
+    def spec(self) -> TextSpec:
+        """What a policy reads."""
+        return TextSpec(self.encoder.max_words)
+
+
+class SentenceVectors(spaces.Box):
+    """The space of instructions as vectors of a sentence encoder, which it remembers."""
+
+    def __init__(self, encoder: Sentences) -> None:
+        super().__init__(-np.inf, np.inf, (encoder.max_clauses, encoder.size), np.float32)
+        self.encoder = encoder
+
+    @property
+    def spec(self) -> TextSpec:
+        """What a policy reads."""
+        return TextSpec(self.encoder.max_clauses, embedding=self.encoder.size, dtype="float32")
 
 
 class EncodeInstruction(gymnasium.ObservationWrapper):
-    """Replaces each Text entry of a Dict observation by its word ids, int64 `(max_words,)`."""
+    """Replaces each Text entry of a Dict observation by what `encoder` makes of it: int64 word ids `(max_words,)`, or
+    float32 vectors `(max_clauses, size)`."""
 
-    def __init__(self, env: gymnasium.Env, vocabulary: Vocabulary) -> None:
+    def __init__(self, env: gymnasium.Env, encoder: TextEncoder) -> None:
         super().__init__(env)
         if not isinstance(env.observation_space, spaces.Dict):
             raise UserError(f"observation space {env.observation_space} must be a Dict with a Text entry")
         entries = env.observation_space.spaces
-        self.vocabulary = vocabulary
+        self.encoder = encoder
         self._texts = [k for k, s in entries.items() if isinstance(s, spaces.Text)]
-        self._ids: dict[str, np.ndarray] = {}
-        self.observation_space = spaces.Dict(
-            {k: WordIds(vocabulary) if k in self._texts else s for k, s in entries.items()}
-        )
+        self._encoded: dict[str, np.ndarray] = {}
+        encoded = SentenceVectors(encoder) if isinstance(encoder, Sentences) else WordIds(encoder)  # type: ignore[arg-type]
+        self.observation_space = spaces.Dict({k: encoded if k in self._texts else s for k, s in entries.items()})
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
-        """The same dict with ids for text."""
+        """The same dict with numbers for text."""
         encoded = dict(observation)
         for name in self._texts:
             text = observation[name]
-            if text not in self._ids:
-                self._ids[text] = self.vocabulary.encode(text)
-            encoded[name] = self._ids[text]
+            if text not in self._encoded:
+                self._encoded[text] = self.encoder.encode(text)
+            encoded[name] = self._encoded[text]
         return encoded
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: what texts were encoded before changes nothing that comes."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing."""
 
 
 def has_text(space: gymnasium.Space) -> bool:
@@ -72,16 +99,24 @@ def instructions_of(env: gymnasium.Env, said: Iterable[str] = (), resets: int = 
     return [env.reset(seed=seed)[0][k] for seed in range(resets) for k in names]
 
 
-def policy_specs(space: gymnasium.Space) -> tuple[dict[str, Spec], Vocabulary | None]:
-    """Observation specs of a space whose text is already encoded, and the vocabulary that encodes it."""
+def encoder_for(env: gymnasium.Env, kind: str = "words") -> TextEncoder | None:
+    """What encodes an environment's text, of the kind that `policy.encoder.instruction` names; None without text."""
+    if not has_text(env.observation_space):
+        return None
+    if kind == "sentence":
+        return Sentences.from_texts(instructions_of(env))
+    return vocabulary_for(env, getattr(env.unwrapped, "instruction_max_words", 24))
+
+
+def policy_specs(space: gymnasium.Space) -> tuple[dict[str, Spec], TextEncoder | None]:
+    """Observation specs of a space whose text is already encoded, and what encodes it."""
     if not isinstance(space, spaces.Dict):
         return specs_from_space(space), None
     specs: dict[str, Spec] = {}
-    vocabulary = None
+    encoder: TextEncoder | None = None
     for name, entry in space.spaces.items():
-        if isinstance(entry, WordIds):
-            vocabulary = entry.vocabulary
-            specs[name] = TextSpec(vocabulary.max_words)
+        if isinstance(entry, (WordIds, SentenceVectors)):
+            encoder, specs[name] = entry.encoder, entry.spec
         else:
             specs[name] = spec_from_space(entry)
-    return specs, vocabulary
+    return specs, encoder

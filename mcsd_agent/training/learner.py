@@ -13,23 +13,25 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
+from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import PPOConfig, SACConfig, TrainConfig
 from mcsd_agent.training.environment_state import Method, RestorableEnv
 from mcsd_agent.training.environments import make_env, make_vec
-from mcsd_agent.training.instructions import EncodeInstruction, has_text, vocabulary_for
+from mcsd_agent.training.instructions import encoder_for
 from mcsd_agent.training.resume_state import check_weights
 
 
-def build_learner(config: TrainConfig, method: Method | None = None) -> Any:
+def build_learner(config: TrainConfig, method: Method | None = None, encoder: TextEncoder | None = None) -> Any:
     """The configured algorithm, fresh, with its vectorised environments; `UserError` where they do not fit.
 
-    With a `method` each environment can give and take its state (`environment_state`).
+    With a `method` each environment can give and take its state (`environment_state`). `encoder` is what reads text,
+    where the policy to begin with has one.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device='cuda': torch finds no CUDA device here; choose 'cpu', or 'auto' for either")
     settings: PPOConfig | SACConfig = config.ppo if config.algorithm == "ppo" else config.sac
-    env = vectorised_environments(config, method)
+    env = vectorised_environments(config, method, encoder)
     if config.normalize_reward:
         env = VecNormalize(env, norm_obs=False, norm_reward=True, gamma=settings.gamma)
     rate = settings.learning_rate
@@ -49,10 +51,10 @@ def build_learner(config: TrainConfig, method: Method | None = None) -> Any:
         raise
 
 
-def trained_policy(config: TrainConfig, weights: dict[str, Any]) -> Policy:
+def trained_policy(config: TrainConfig, weights: dict[str, Any], encoder: TextEncoder | None = None) -> Policy:
     """The deployed network of a run with the given weights; `UserError` when they are of another policy."""
     plain = replace(config, vectorised="sync", n_envs=1, device="cpu", ppo=PPOConfig(), sac=SACConfig())
-    model = build_learner(plain)
+    model = build_learner(plain, encoder=encoder)
     model.get_env().close()
     policy = model.sequence_policy
     check_weights(policy, weights)
@@ -70,19 +72,28 @@ def _algorithm(name: str) -> Any:
     return SequenceSAC
 
 
-def vectorised_environments(config: TrainConfig, method: Method | None = None) -> VecEnv:
-    """The environments of a run; with a `method`, each can give and take its state."""
+def vectorised_environments(
+    config: TrainConfig, method: Method | None = None, encoder: TextEncoder | None = None
+) -> VecEnv:
+    """The environments of a run; with a `method`, each can give and take its state. Text is encoded by `encoder`, else
+    as the config says."""
+    if encoder is None and config.policy.encoder.instruction == "sentence":
+        probe = make_env(config.env, config.env_kwargs, config.options)
+        encoder = encoder_for(probe, "sentence")
+        probe.close()
     wrapper: Callable[[gymnasium.Env], gymnasium.Env] | None = None
     if method in ("state", "replay"):
-        probe = make_env(config.env, config.env_kwargs, config.options)
-        vocabulary = vocabulary_for(probe) if has_text(probe.observation_space) else None
-        probe.close()
 
         def wrapper(env: gymnasium.Env) -> gymnasium.Env:
-            restorable = RestorableEnv(env, method)
-            # `make_vec` leaves that to a wrapper, where there is one
-            return restorable if vocabulary is None else EncodeInstruction(restorable, vocabulary)
+            return RestorableEnv(env, method)
 
     return make_vec(
-        config.env, config.env_kwargs, config.options, config.n_envs, config.seed, config.vectorised, wrapper
+        config.env,
+        config.env_kwargs,
+        config.options,
+        config.n_envs,
+        config.seed,
+        config.vectorised,
+        wrapper,
+        encoder,
     )

@@ -64,7 +64,7 @@ def record_robot(
     config = load_robot(robot)
     _must_be_new(out)
     if native:
-        from ros_bridge.run_policy import import_native
+        from ros_bridge.ros_process import import_native
 
         import_native()
     from ros_bridge.recorder import LiveRecorder

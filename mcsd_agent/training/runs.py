@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mcsd_agent.artifact import ParityReport, export_policy
@@ -29,11 +30,13 @@ from mcsd_agent.training.instructions import has_text, instructions_of, vocabula
 from mcsd_agent.training.leakage import Beginnings
 from mcsd_agent.training.record_command import record_to
 from mcsd_agent.training.run_folder import RunFolder
+from mcsd_agent.training.success_scores import DoneRule
 
-#: Every run has its own seeds: demonstrations from the first, DAgger from the second on. Evaluation uses those
-#: from 1 000 000 on of the first run, which demonstrations do not reach.
+#: Every run has its own seeds: demonstrations from the first, DAgger and validation from these on. Evaluation uses
+#: those from 1 000 000 on of the first run, which demonstrations do not reach.
 _SEEDS_PER_RUN = 10_000_000
 _DAGGER_SEEDS = 5_000_000
+_VALIDATION_SEEDS = 9_000_000
 
 #: Told what is going on: a stage ("record", "train", "evaluate"), how far it is in [0, 1], and a text.
 Report = Callable[[str, float, str], None]
@@ -106,15 +109,20 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
     def on_progress(progress: Progress) -> None:
         run.add_metrics(asdict(progress))
         dagger = "" if progress.dagger_success is None else f", DAgger success {progress.dagger_success:.0%}"
-        text = f"update {progress.update}, loss {progress.loss:.3f}, {progress.cpu_seconds:.0f} CPU-s{dagger}"
+        tried = "" if progress.validation is None else f", validation {progress.validation:.1%}"
+        text = f"update {progress.update}, loss {progress.loss:.3f}, {progress.cpu_seconds:.0f} CPU-s{dagger}{tried}"
         report("train", progress.fraction, text)
 
     def dagger(learner: Policy, round_index: int) -> list[Episode]:
         report("train", -1.0, f"DAgger round {round_index + 1} of {config.imitation.dagger_rounds}")
         return dagger_episodes(learner, task, config, round_index)
 
+    def score(learner: Policy) -> float:
+        report("train", -1.0, "validation")
+        return success_of(learner, config)
+
     policy = train_by_imitation(
-        policy, episodes, config.imitation, seed=config.seed, dagger=dagger, on_progress=on_progress
+        policy, episodes, config.imitation, seed=config.seed, dagger=dagger, score=score, on_progress=on_progress
     )
     run.save_checkpoint({"policy": policy.state_dict()})  # what was learnt is not lost, whatever comes next
     kwargs = task.env_kwargs if config.evaluation.env_kwargs is None else config.evaluation.env_kwargs
@@ -152,6 +160,24 @@ def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, 
         parallel=100,
         make_expert=lambda: make_expert(task.env, task.expert),
     )
+
+
+def success_of(policy: Policy, config: ImitateConfig) -> float:
+    """The mean over the evaluation's groups of the share of successes on validation seeds, with the most probable
+    actions; `UserError` where the environment does not say what success is."""
+    task, judged = config.record, config.evaluation
+    results = evaluate(
+        policy,
+        task.env,
+        task.env_kwargs if judged.env_kwargs is None else judged.env_kwargs,
+        episodes=max(1, config.imitation.validate_episodes // max(1, len(judged.groups))),
+        seed=config.seed * _SEEDS_PER_RUN + _VALIDATION_SEEDS,
+        groups=judged.groups,
+    )
+    rates = [r.success.value for r in results if r.success is not None]
+    if not rates:
+        raise UserError(f"imitation.validate_every: {task.env} does not say is_success; set it to 0")
+    return float(np.mean(rates))
 
 
 def finish(policy: Policy, purpose: Purpose, run: RunFolder, report: Report) -> tuple[list[Evaluation], ParityReport]:
@@ -217,4 +243,5 @@ def _evaluate(policy: Policy, purpose: Purpose, report: Report) -> list[Evaluati
         on_episode=on_episode,
         sampled=evaluation.sampled,
         is_like_demonstration=purpose.beginnings,
+        done=DoneRule.at_rate(purpose.rate_hz),
     )

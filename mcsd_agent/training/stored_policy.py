@@ -55,7 +55,8 @@ def _from_checkpoint(run: RunFolder) -> StoredPolicy:
         config = build(TrainConfig, stored)
         kwargs = config.evaluation_kwargs
         rate = control_rate(config.env, kwargs, config.rate_hz, config.options)
-        return StoredPolicy(trained_policy(config, weights), config.env, kwargs, rate, config.options)
+        begun = None if config.start_from is None else load_stored_policy(config.start_from).policy.vocabulary
+        return StoredPolicy(trained_policy(config, weights, begun), config.env, kwargs, rate, config.options)
     cloned = build(ImitateConfig, stored)
     task = cloned.record
     kwargs = task.env_kwargs if cloned.evaluation.env_kwargs is None else cloned.evaluation.env_kwargs

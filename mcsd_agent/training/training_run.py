@@ -21,7 +21,8 @@ from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.environment_state import Restorability, find_method, try_batched
 from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.evaluation import Evaluation
-from mcsd_agent.training.fine_tuning import start_from
+from mcsd_agent.training.fine_tuning import encoder_of, start_from
+from mcsd_agent.training.instructions import has_text
 from mcsd_agent.training.learner import build_learner, vectorised_environments
 from mcsd_agent.training.random_state import untouched_random_state
 from mcsd_agent.training.run_callback import OnEvaluation, RunCallback, log_outputs
@@ -79,7 +80,9 @@ def learn(
     elif resume:
         report("note", -1.0, f"run {str(run.path)!r} has no checkpoint yet: it starts from the beginning")
     restorability = _restorability(config, run, report, known=checkpoint is not None)
-    model = build_learner(config, restorability.method)
+    # A policy that is trained on goes on reading text as it does; without text there is nothing to look up again.
+    encoder = encoder_of(config) if checkpoint is None or _reads_text(config) else None
+    model = build_learner(config, restorability.method, encoder)
     try:
         if config.start_from is not None and checkpoint is None:
             start_from(model, config.start_from)
@@ -119,6 +122,12 @@ def _restorability(config: TrainConfig, run: RunFolder, report: Report, *, known
             "note", -1.0, f"{config.env} cannot be restored exactly ({found.reason}): a resumed run begins new episodes"
         )
     return found
+
+
+def _reads_text(config: TrainConfig) -> bool:
+    env = make_env(config.env, config.env_kwargs, config.options)
+    env.close()
+    return has_text(env.observation_space)
 
 
 def is_real(config: TrainConfig) -> bool:

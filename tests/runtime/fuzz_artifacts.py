@@ -51,12 +51,12 @@ def inputs(package: Package) -> list[dict[str, np.ndarray]]:
 
 
 def outputs(package: Package, engine: str) -> list[np.ndarray]:
-    """Actions and states of a few ticks."""
+    """Actions, states and, where it is predicted, success of a few ticks."""
     stream = Stream(package, engine)
     state, found = stream.initial_state(), []
     for tick in inputs(package):
-        action, state = stream.advance(tick, state)
-        found += [action, state]
+        action, success, state = stream.advance_and_judge(tick, state)
+        found += [action, state, *([] if success is None else [success])]
     return found
 
 

@@ -139,3 +139,13 @@ def tiny_step() -> bytes:
 
 def tiny_artifact(**changes: Any) -> bytes:
     return build(tiny_spec(**changes), save({"w": np.ones((2, 3), np.float32)}), tiny_step())
+
+
+def judging_artifact(**changes: Any) -> bytes:
+    """The tiny policy, which takes the first number of `position` for how likely its instruction is carried out."""
+    model = onnx.load_from_string(tiny_step())
+    model.graph.node.append(node("Gather", ["position", "column"], ["success"], axis=1))
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(0), "column"))
+    model.graph.output.append(helper.make_tensor_value_info("success", TensorProto.FLOAT, (1,)))
+    spec = tiny_spec(**{"predicts_success": True, "format_version": 3, **changes})
+    return build(spec, save({"w": np.ones((1, 1), np.float32)}), model.SerializeToString())

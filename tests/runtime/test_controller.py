@@ -127,7 +127,7 @@ def test_nan_from_the_policy_latches_until_reset(root: str, reason: str) -> None
 
 def test_stream_that_raises_latches_with_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
     controller, robot, _ = make()
-    monkeypatch.setattr(controller.stream, "advance", fail(RuntimeError("out of\nmemory")))
+    monkeypatch.setattr(controller.stream, "advance_and_judge", fail(RuntimeError("out of\nmemory")))
     tick = controller.tick()
     assert (tick.reason, tick.detail) == ("stream_error", "RuntimeError: out of memory")
     monkeypatch.undo()
@@ -346,13 +346,13 @@ def test_loop_does_not_drift() -> None:
 
 def test_policy_too_slow_for_its_rate_never_drives(monkeypatch: pytest.MonkeyPatch) -> None:
     controller, robot, clock = make()
-    advance = controller.stream.advance
+    advance = controller.stream.advance_and_judge
 
     def slow(*arguments: Any) -> Any:
         clock.sleep(1.2 * PERIOD)
         return advance(*arguments)
 
-    monkeypatch.setattr(controller.stream, "advance", slow)
+    monkeypatch.setattr(controller.stream, "advance_and_judge", slow)
     controller.run(max_ticks=20)
     assert {kind for kind, _, _ in robot.commands} == {"stop"}
     assert controller.telemetry.summary()["reasons"] == {"late": 20}

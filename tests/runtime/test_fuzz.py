@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runtime.onnx_models import tiny_artifact
+from runtime.onnx_models import judging_artifact, tiny_artifact
 from runtime.rich_artifact import rich_artifact
 
 TESTS = Path(__file__).parent.parent
@@ -48,7 +48,7 @@ def fuzz(seed: int, count: int, artifacts: list[bytes], folder: Path) -> dict[st
 
 
 def test_mutated_artifacts_are_refused_or_harmless(tmp_path: Path) -> None:
-    fuzz(1, 1500, [tiny_artifact(), rich_artifact()], tmp_path)
+    fuzz(1, 1500, [tiny_artifact(), rich_artifact(), judging_artifact()], tmp_path)
 
 
 @pytest.mark.slow
@@ -59,9 +59,10 @@ def test_ten_thousand_mutated_artifacts_are_refused_or_harmless(tmp_path: Path) 
     from mcsd_agent.policy import PolicyConfig
     from mcsd_agent.training.runs import policy_for
 
-    policy = policy_for("mcsd/Nav-v0", {}, PolicyConfig(width=16, layers=1, head="binned"), 0)
+    config = PolicyConfig(width=16, layers=1, head="binned", predict_success=True)
+    policy = policy_for("mcsd/Nav-v0", {}, config, 0)
     export_policy(policy, tmp_path / "nav.mcsd", rate_hz=10.0)
-    fuzz(2, 10_000, [tiny_artifact(), rich_artifact(), (tmp_path / "nav.mcsd").read_bytes()], tmp_path)
+    fuzz(2, 10_000, [judging_artifact(), rich_artifact(), (tmp_path / "nav.mcsd").read_bytes()], tmp_path)
 
 
 def test_the_watch_notices_what_it_forbids() -> None:

@@ -14,6 +14,7 @@ from runtime.controlled import make, reasons
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Telemetry, mcap_log
 from mcsd_agent.runtime.telemetry_read import read_log
+from mcsd_agent.runtime.tick import Tick
 
 
 def record(path, ticks=50):
@@ -151,3 +152,14 @@ def test_paths_that_cannot_be_written_and_packages_that_are_missing_are_named(tm
     monkeypatch.setitem(sys.modules, "mcap.writer", None)
     with pytest.raises(UserError, match=r"extras \[robot,telemetry\]"):
         Telemetry().write_mcap(tmp_path / "log.mcap")
+
+
+def test_estimates_of_success_are_beside_the_ticks_and_are_read_back(tmp_path):
+    path, telemetry = tmp_path / "log.mcap", Telemetry()
+    telemetry.write_mcap(path)
+    for i, success in enumerate((0.25, np.nan, 0.75)):
+        telemetry.record(Tick(i, float(i), None, None, "ok", 0.0, 0.0, 0.0, success=success))
+    telemetry.close()
+    assert [ros.data for _, ros in decoded(path)["/policy/success"]] == [0.25, 0.75]
+    assert [tick["success"] for tick in read_log(path)] == [0.25, None, 0.75]
+    assert [tick["success"] for tick in (t.to_json() for t in telemetry.ticks)] == [0.25, None, 0.75]

@@ -139,6 +139,8 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"live": [normal(2, 3)], "constants": [normal(4, 3), normal(4)], "transB": 1},
         {"live": [normal(2, 3)], "constants": [normal(3, 4)], "alpha": 0.5},
         {"live": [normal(3, 2), normal(3, 4), normal(2, 4)], "transA": 1, "alpha": 2.0, "beta": 0.5},
+        {"live": [normal(1, 3), normal(3, 4), normal(1, 4)], "beta": -2.0},
+        {"live": [normal(2, 3), normal(3, 4), normal(4)], "beta": -2.0},
     ],
     "Einsum": [{"live": [normal(2, 3, 4), normal(3, 4, 5)], "equation": "bci,cij->bcj"}],
     "ArgMax": [{"live": [X]}, {"live": [X], "axis": 1, "keepdims": 0}, {"live": [X * 0], "select_last_index": 1}],

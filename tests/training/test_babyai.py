@@ -55,7 +55,7 @@ def test_only_the_same_instruction_and_first_view_are_alike():
         ("imitation.augment=[mirors]", "did you mean 'mirror'"),
         ("device=gpu", "device"),
         ("policy.encoder.conditioning=flim", "conditioning"),
-        ("record.expert=bot", "choose 'scripted' or 'babyai-bot'"),
+        ("record.expert=bot", "choose 'scripted', 'babyai-bot' or 'metaworld'"),
         ("record.env=BabyAI-GoToLocl-v0", "did you mean 'BabyAI-GoToLocal-v0'"),
     ],
 )

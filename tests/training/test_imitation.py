@@ -7,8 +7,9 @@ import torch
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec
+from mcsd_agent.training.batches import Batches
 from mcsd_agent.training.episodes import Episode
-from mcsd_agent.training.imitation import ImitationConfig, _Batches, train_by_imitation
+from mcsd_agent.training.imitation import ImitationConfig, train_by_imitation
 
 FAST = ImitationConfig(
     updates=150, tokens_per_batch=400, warmup_updates=5, learning_rate=5e-3, ema=0.9, dagger_rounds=0
@@ -61,11 +62,11 @@ def test_equal_seeds_give_equal_weights():
 
 def test_each_epoch_holds_every_episode_once_and_padding_is_masked():
     episodes = first_value_episodes(40)
-    batches = _Batches(policy(), 100, np.random.default_rng(0))
+    batches = Batches(policy(), 100, np.random.default_rng(0))
     batches.add(episodes)
     seen = []
     while not seen or batches.queue:
-        observations, labels, mask = next(batches)
+        observations, labels, mask, _ = next(batches)
         assert mask.numel() <= max(100, mask.shape[1])
         for row, length in enumerate(mask.sum(1).int().tolist()):
             assert mask[row, :length].all()

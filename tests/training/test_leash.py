@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from mcsd_agent.artifact import export_policy
 from mcsd_agent.errors import UserError
 from mcsd_agent.heads import make_head
-from mcsd_agent.policy import Policy
-from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
+from mcsd_agent.language import Vocabulary
+from mcsd_agent.policy import Policy, PolicyConfig
+from mcsd_agent.runtime.sentences import Sentences
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, spec_from_space
 from mcsd_agent.strict import apply_overrides, build
 from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.environments import make_vec
 from mcsd_agent.training.fine_tuning import start_from, with_policy_of
+from mcsd_agent.training.instructions import policy_specs
 from mcsd_agent.training.learner import build_learner
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.sequence_ppo import SequencePPO
+from mcsd_agent.training.stored_policy import load_stored_policy
 from mcsd_agent.training.training_run import learn
 
 CARDS = "mcsd/RepeatPreviousEasy-v0"  # what it shows is discrete: no running scale moves
@@ -205,3 +210,42 @@ def test_fine_tuning_goes_on_exactly_where_it_was_interrupted(artifact: Path, tm
         assert all(torch.equal(one[k], other[k]) for k in one)
     assert torch.equal(first["leash"]["state"], second["leash"]["state"])
     assert not torch.equal(first["policy"]["net.first"], first["leash"]["policy"]["first"])
+
+
+@pytest.mark.parametrize("kind", [pytest.param("words", marks=pytest.mark.slow), "sentence"])
+def test_text_is_read_as_the_policy_reads_it(kind: str, tmp_path: Path) -> None:
+    # It was cloned from demonstrations, whose words are not those that the environment's first episodes say.
+    said = ["go to the red ball", "face the blue box", "then stop"]
+    encoder = Vocabulary.from_texts(said, 24) if kind == "words" else Sentences.from_texts(said)
+    probe = make_vec("mcsd/Nav-v0", n_envs=1, encoder=encoder)
+    specs, _ = policy_specs(probe.observation_space)
+    config = build(PolicyConfig, {"width": 16, "layers": 1, "encoder": {"instruction": kind}})
+    policy = Policy(specs, spec_from_space(probe.action_space), config, encoder)
+    probe.close()
+    start = tmp_path / "start.mcsd"
+    export_policy(policy, start, rate_hz=10.0, metadata={"env": "mcsd/Nav-v0"}, parity_observations=20)
+    settings = {
+        "env": "mcsd/Nav-v0",
+        "start_from": str(start),
+        "n_envs": 2,
+        "timesteps": 64,
+        "ppo": {"n_steps": 16, "n_epochs": 1, "leash_coef": 0.1},
+        "checkpoint_every": 32,
+        "eval_every": 0,
+    }
+    config = with_policy_of(build(TrainConfig, settings))
+    run = RunFolder.create(tmp_path / "run", "train", config)
+    model = learn(config, run, lambda *_: None)
+    assert model.sequence_policy.vocabulary == policy.vocabulary
+    assert load_stored_policy(run.path).policy.vocabulary == policy.vocabulary  # of a run that has no artifact yet
+    longer = replace(config, timesteps=96)
+    learn(longer, run, lambda *_: None, resume=True)
+    assert run.load_checkpoint()["timesteps"] == 96
+    assert run.read_json("environment.json")["restorable"]
+
+
+def test_a_policy_with_a_sentence_encoder_is_trained_from_scratch() -> None:
+    settings = {"env": "mcsd/Nav-v0", "n_envs": 2, "policy": {"width": 16, "encoder": {"instruction": "sentence"}}}
+    learner = build_learner(build(TrainConfig, {**settings, "ppo": {"n_steps": 16, "n_epochs": 1}}))
+    learner.learn(32)
+    assert isinstance(learner.sequence_policy.vocabulary, Sentences)
