@@ -135,6 +135,24 @@ def _doctor(options: argparse.Namespace) -> Result:
     return to_json(checks)
 
 
+def _guard(options: argparse.Namespace) -> Result:
+    from ros_bridge.command_guard import GuardConfig
+    from ros_bridge.run_guard import run_guard
+
+    config = GuardConfig(
+        options.source,
+        options.target,
+        options.message,
+        options.plain,
+        max_age_s=options.max_age,
+        max_ahead_s=options.max_ahead,
+        timeout_s=options.timeout,
+    )
+    counts = run_guard(config, url=options.url, seconds=options.seconds)
+    print(json.dumps(counts), file=sys.stderr)
+    return counts
+
+
 def _sim(options: argparse.Namespace) -> Result:
     from ros_bridge.sim_stack import run_sim_stack
 
@@ -262,6 +280,22 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
     sub.add_argument("--native", action="store_true", help="use native rclpy instead of rosbridge")
     sub.add_argument("--seconds", type=float, default=3.0, help="how long to listen")
+
+    sub = command(
+        "guard",
+        _guard,
+        "On a robot: pass on fresh commands only; stop when none come.",
+        "guard --from /policy/cmd_vel --to /cmd_vel --plain",
+    )
+    sub.add_argument("--from", dest="source", required=True, metavar="TOPIC", help="where stamped commands come from")
+    sub.add_argument("--to", dest="target", required=True, metavar="TOPIC", help="where the driver listens")
+    sub.add_argument("--message", default="geometry_msgs/msg/TwistStamped", help="their type (default: %(default)s)")
+    sub.add_argument("--plain", action="store_true", help="the driver takes them without a header")
+    sub.add_argument("--max-age", type=float, default=0.2, metavar="S", help="older ones are refused (default: 0.2)")
+    sub.add_argument("--max-ahead", type=float, default=0.05, metavar="S", help="and from the future (default: 0.05)")
+    sub.add_argument("--timeout", type=float, default=0.3, metavar="S", help="stop after so long (default: 0.3)")
+    sub.add_argument("--url", help="for trials: over this rosbridge server, instead of native rclpy")
+    sub.add_argument("--seconds", type=float, help="stop by itself after this long")
 
     sub = command(
         "sim",

@@ -13,6 +13,8 @@ TWIST, TWIST_STAMPED = "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStampe
 ACKERMANN = "ackermann_msgs/msg/AckermannDriveStamped"
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 ARRAYS = ("std_msgs/msg/Float64MultiArray", "std_msgs/msg/Float32MultiArray")
+#: Commands with a header.
+STAMPED = (TWIST_STAMPED, ACKERMANN, TRAJECTORY)
 
 _AXES = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz")
 #: What an entry of the action may be called, by message; where there is nothing, it is a name of the robot's own.
@@ -42,6 +44,9 @@ class ActionConfig:
     `slew_per_s` limits the change per second of each entry (null: no limit), `low_pass_s` is the time constant of
     a low-pass (null: none). Stopping is never limited. `max_excess`: how far the policy may ask beyond its bounds,
     in widths of them, before it is taken for broken (null: any distance).
+
+    `time_topic`: where a guard beside the robot's driver tells the time (`guard_node`), with which commands are stamped
+    then (null: with this machine's).
     """
 
     topic: str
@@ -60,6 +65,7 @@ class ActionConfig:
     slew_per_s: tuple[float, ...] | None = None
     low_pass_s: float | None = None
     max_excess: float | None = None
+    time_topic: str | None = None
 
     def __post_init__(self) -> None:
         require_topic(self.topic)
@@ -84,6 +90,10 @@ class ActionConfig:
         if self.scale is not None:
             require(all(per_entry(self.scale, 1)), "action.scale", self.scale, "other than 0")
         require_positive(self, "low_pass_s", "max_excess", "time_from_start_s")
+        if self.time_topic is not None:
+            require_topic(self.time_topic)
+            if self.message not in STAMPED:
+                raise UserError(f"action.time_topic: a {self.message} carries no stamp; use {TWIST_STAMPED}")
         self._check_stop()
 
     def _check_stop(self) -> None:

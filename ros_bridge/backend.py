@@ -25,6 +25,9 @@ NATIVE = "rclpy" in sys.modules
 
 if TYPE_CHECKING:
     from ros_bridge import rclpy
+    from ros_bridge.rclpy.clock import Clock
+    from ros_bridge.rclpy.clock_type import ClockType
+    from ros_bridge.rclpy.duration import Duration
     from ros_bridge.rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from ros_bridge.rclpy.node import Node
     from ros_bridge.rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -33,6 +36,9 @@ else:
     _PACKAGE = "rclpy" if NATIVE else "ros_bridge.rclpy"
     rclpy = importlib.import_module(_PACKAGE)
     Node = importlib.import_module(f"{_PACKAGE}.node").Node
+    Clock = importlib.import_module(f"{_PACKAGE}.clock").Clock
+    ClockType = importlib.import_module(f"{_PACKAGE}.clock_type").ClockType
+    Duration = importlib.import_module(f"{_PACKAGE}.duration").Duration
     ExternalShutdownException = importlib.import_module(f"{_PACKAGE}.executors").ExternalShutdownException
     SingleThreadedExecutor = importlib.import_module(f"{_PACKAGE}.executors").SingleThreadedExecutor
     QoSProfile = importlib.import_module(f"{_PACKAGE}.qos").QoSProfile
@@ -42,7 +48,10 @@ else:
 
 __all__ = [
     "NATIVE",
+    "Clock",
+    "ClockType",
     "DurabilityPolicy",
+    "Duration",
     "ExternalShutdownException",
     "Future",
     "Node",

@@ -64,11 +64,11 @@ class CommandMaker:
             self._fill_trajectory(message, numbers)
         else:
             message.data = numbers
-        # A trajectory's stamp is the time to begin at: zero, which it has, is now.
         if config.message in (TWIST_STAMPED, ACKERMANN):
             message.header.frame_id = config.frame_id
-            if self._stamp is not None:
-                message.header.stamp = self._stamp()
+        # A trajectory's stamp is the time to begin at: zero, which it has, is now. A guard says so again.
+        if self._stamp is not None and (config.message in (TWIST_STAMPED, ACKERMANN) or config.time_topic is not None):
+            message.header.stamp = self._stamp()
         return message
 
     def stop_message(self, position: np.ndarray | None) -> Any | None:

@@ -76,12 +76,13 @@ def _artifact(path: str | Path, config: RobotConfig) -> tuple[Check, float | Non
     except UserError as error:
         return Check("artifact", "failure", str(error), "export for this robot, or correct its YAML"), None, None
     names = set(spec.observation) - {PREVIOUS_ACTION}
-    return Check("artifact", "ok", f"fits, {spec.rate_hz:g} Hz"), spec.rate_hz, names
+    success = "predicts success" if spec.predicts_success else "does not predict success: goals end with their time"
+    return Check("artifact", "ok", f"fits, {spec.rate_hz:g} Hz, {success}"), spec.rate_hz, names
 
 
 def _look(config: RobotConfig, needed: dict[str, float], url: str | None, native: bool, seconds: float) -> list[Check]:
     if native:
-        from ros_bridge.run_policy import import_native
+        from ros_bridge.ros_process import import_native
 
         import_native()
     # The backend is chosen by its import.
@@ -102,6 +103,9 @@ def _look(config: RobotConfig, needed: dict[str, float], url: str | None, native
             topic = getattr(config, key).topic if getattr(config, key) is not None else None
             if topic is not None:
                 link.subscribe(topic, ros_type, heard[key].append, sensor=True, depth=10)
+        times: list[Any] = []
+        if config.action.time_topic is not None:
+            link.subscribe(config.action.time_topic, "builtin_interfaces/msg/Time", times.append, sensor=True, depth=10)
         # Who hears the commands is asked meanwhile.
         graph = Graph(link.node, native)
         commands = _commands(config, graph)
@@ -111,7 +115,8 @@ def _look(config: RobotConfig, needed: dict[str, float], url: str | None, native
         if said:
             server = Check(where, "warning", f"says: {said}", "its log says more")
         topics = [_topic(watch, watch.config.rate_hz or needed[watch.name], seconds, graph) for watch in watches]
-        return [server, *topics, _clocks(watches), *_operator(config, heard, seconds), commands]
+        people = _operator(config, heard, seconds)
+        return [server, *topics, _clocks(watches), *people, *_guard(config, len(times), seconds), commands]
     finally:
         link.close()
 
@@ -176,6 +181,18 @@ def _operator(config: RobotConfig, heard: dict[str, list[Any]], seconds: float) 
         else:
             checks.append(Check(name, "ok", "it is released"))
     return checks
+
+
+def _guard(config: RobotConfig, times: int, seconds: float) -> list[Check]:
+    """The guard of the commands, where their stamps need it."""
+    topic = config.action.time_topic
+    if topic is None:
+        return []
+    name, found = f"guard's time on {topic}", f"{times} in {seconds:g} s"
+    if times:
+        return [Check(name, "ok", found)]
+    fix = f"start it on the robot: mcsd-agent guard --from {config.action.topic} --to TOPIC, or correct time_topic"
+    return [Check(name, "failure", found, fix)]
 
 
 def _commands(config: RobotConfig, graph: Graph) -> Check:

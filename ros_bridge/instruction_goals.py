@@ -2,7 +2,8 @@
 
 The policy itself knows no goals: it hears words. A goal says its words, and ends when
 
-    succeeded  the success estimate, where there is one, reaches `SUCCESS_AT`
+    succeeded  the policy has been sure of it for long enough (`Controller.completion`), or another estimate that the
+               node was given reaches `SUCCESS_AT`
     aborted    the time is up, another goal or instruction came, the memory was reset, the emergency stop was pressed
     canceled   whoever sent it asked for that
 
@@ -20,10 +21,10 @@ from typing import Literal
 
 from mcsd_agent.errors import UserError
 
-#: What the success estimate must reach.
+#: What an estimate must reach where nobody else says that the goal is done.
 SUCCESS_AT = 0.9
 DEFAULT_TIMEOUT_S = 60.0
-#: Where nobody estimates success.
+#: Where nobody estimates success, or not now.
 NO_CONFIDENCE = -1.0
 
 State = Literal["succeeded", "aborted", "canceled"]
@@ -79,7 +80,9 @@ class InstructionGoals:
     Args:
         hear: says the words to the policy.
         forget: makes it stand still.
-        estimate: how sure it is that the policy has succeeded, 0 to 1; None where nobody says.
+        estimate: how sure it is that the policy has succeeded, 0 to 1, NaN while that is not known; None where nobody
+            says.
+        done: whether that is enough; None: whether the estimate has reached `SUCCESS_AT`.
         obstacle: why no goal can be carried out now, or None.
     """
 
@@ -89,11 +92,12 @@ class InstructionGoals:
         hear: Callable[[str], None],
         forget: Callable[[], None],
         estimate: Callable[[], float] | None = None,
+        done: Callable[[], bool] | None = None,
         obstacle: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hear, self._forget = hear, forget
-        self._estimate, self._obstacle, self._clock = estimate, obstacle, clock
+        self._estimate, self._done, self._obstacle, self._clock = estimate, done, obstacle, clock
         self.active: Goal | None = None
 
     def begin(self, goal: Goal) -> None:
@@ -122,16 +126,21 @@ class InstructionGoals:
         if obstacle is not None:
             self._end(Outcome("aborted", obstacle))
             return
-        confidence = NO_CONFIDENCE if self._estimate is None else min(1.0, max(0.0, self._estimate()))
-        if confidence >= SUCCESS_AT:
-            self._end(Outcome("succeeded", f"done, with confidence {confidence:.2f}"))
+        confidence = self._confidence()
+        if self._done() if self._done is not None else confidence >= SUCCESS_AT:
+            sure = f", with confidence {confidence:.2f}" if confidence >= 0 else ""
+            self._end(Outcome("succeeded", f"done{sure}"))
             return
         passed = (self._clock() - goal.began_s) / goal.timeout_s
         if passed >= 1:
             judged = "not done" if self._estimate is not None else "nothing here tells whether it is done"
             self._end(Outcome("aborted", f"the {goal.timeout_s:g} s are over; {judged}"))
             return
-        goal.feedback(confidence if self._estimate is not None else passed, confidence)
+        goal.feedback(confidence if confidence >= 0 else passed, confidence)
+
+    def _confidence(self) -> float:
+        estimate = math.nan if self._estimate is None else self._estimate()
+        return NO_CONFIDENCE if math.isnan(estimate) else min(1.0, max(0.0, estimate))
 
     def _end(self, outcome: Outcome, *, forget: bool = True) -> None:
         goal, self.active = self.active, None

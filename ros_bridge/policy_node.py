@@ -39,10 +39,12 @@ from ros_bridge.emergency_stop import EmergencyStop
 from ros_bridge.instruction_action import offer_goals
 from ros_bridge.instruction_goals import InstructionGoals
 from ros_bridge.observation_sources import Fields
-from ros_bridge.policy_status import StatusPublisher, recent_ticks
+from ros_bridge.policy_status import level, recent_ticks
 from ros_bridge.robot_config import RobotConfig, check_fit, load_robot
 from ros_bridge.robot_controller import controller_config
+from ros_bridge.robot_time import stamper
 from ros_bridge.ros_robot import RosRobot
+from ros_bridge.status_publisher import StatusPublisher
 
 STATUS_PERIOD_S = 1.0
 #: Between the last stop command and the end of its publisher, which would take along what DDS has not sent yet.
@@ -61,7 +63,8 @@ class PolicyNode(Node):
         telemetry: records every tick; a fresh one is made by default.
         real_time: what the controller's thread asks of the system; what it does not get is logged.
         action_hook: changes actions before they are sent, see `mcsd_agent.runtime.action_filters`.
-        success_estimate: how sure it is that the instruction is carried out, 0 to 1: ends goals (`instruction_goals`).
+        success_estimate: how sure it is that the instruction is carried out, 0 to 1: ends goals (`instruction_goals`),
+            in place of what the policy itself may say.
 
     Raises `UserError` when the artifact cannot be loaded or does not fit the robot.
     """
@@ -97,7 +100,7 @@ class PolicyNode(Node):
         self._counts = {"instructions": 0, "memory_resets": 0, "emergency_stops": 0}
         self._stop_event = threading.Event()
 
-        commands = CommandMaker(config.action, load, lambda: self.get_clock().now().to_msg())
+        commands = CommandMaker(config.action, load, stamper(self, config.action.time_topic))
         publisher = self.create_publisher(commands.message_class, config.action.topic, QoSProfile(depth=1))
         self._statuses = StatusPublisher(self, config.name)
         self.robot = RosRobot(
@@ -118,8 +121,11 @@ class PolicyNode(Node):
         )
         for note in self.controller.real_time_notes:
             self.get_logger().warning(note)
+        completion, done = self.controller.completion, None
+        if success_estimate is None and stream.predicts_success:
+            success_estimate, done = lambda: completion.success, lambda: completion.done
         self._goals = InstructionGoals(
-            hear=self._take_up, forget=self._forget, estimate=success_estimate, obstacle=self._obstacle
+            hear=self._take_up, forget=self._forget, estimate=success_estimate, done=done, obstacle=self._obstacle
         )
         self._subscribe()
         if config.instruction is not None and config.instruction.name in spec.observation:
@@ -182,6 +188,7 @@ class PolicyNode(Node):
         self._instruction = text
         self._counts["instructions"] += 1
         self.robot.spoken.hear(text)
+        self.controller.completion.new_instruction()
         if self._not_understood:
             self.get_logger().warning(f"instruction {text[:80]!r} is not understood: {self._not_understood}")
         self.publish_status()
@@ -223,7 +230,8 @@ class PolicyNode(Node):
 
     def publish_status(self) -> None:
         """Publish the diagnostic status now."""
-        self._statuses.publish(self._reason, self.status())
+        reason = self._reason
+        self._statuses.publish(level(reason), reason, self.status())
 
     def status(self) -> Mapping[str, str]:
         """What `~/status` carries, by key."""

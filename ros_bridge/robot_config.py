@@ -113,16 +113,23 @@ class ObservationConfig:
 
 @dataclass(frozen=True)
 class InstructionConfig:
-    """Instructions in words. `spoken_ticks`: for how many ticks the policy sees one; None: until the next."""
+    """Instructions in words. `spoken_ticks`: for how many ticks the policy sees one; None: until the next.
+
+    Where the policy predicts success, a goal is done when it has been `done_threshold` or more for `done_s`.
+    """
 
     topic: str
     name: str = "instruction"
     spoken_ticks: int | None = None
+    done_threshold: float = 0.8
+    done_s: float = 0.5
 
     def __post_init__(self) -> None:
         require_topic(self.topic)
-        ticks = self.spoken_ticks
+        require_positive(self, "done_s")
+        ticks, threshold = self.spoken_ticks, self.done_threshold
         require(ticks is None or ticks >= 1, "instruction.spoken_ticks", ticks, "at least 1, or null")
+        require(0 < threshold < 1, "instruction.done_threshold", threshold, "above 0 and below 1")
 
 
 @dataclass(frozen=True)

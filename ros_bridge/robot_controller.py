@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mcsd_agent.runtime import ControllerConfig
-from ros_bridge.robot_config import RobotConfig
+from ros_bridge.robot_config import InstructionConfig, RobotConfig
 
 
 def controller_config(robot: RobotConfig, needed: Collection[str]) -> ControllerConfig:
     """The robot's YAML in the controller's words; `needed` are the observations that the policy has."""
     used = {name: o for name, o in robot.observations.items() if name in needed}
+    words = robot.instruction or InstructionConfig("/unused")
     return ControllerConfig(
         follow_sensors=True,
         max_age_by_name={name: o.max_age_s for name, o in used.items()},
@@ -19,5 +20,7 @@ def controller_config(robot: RobotConfig, needed: Collection[str]) -> Controller
         slew_per_s=robot.action.slew_per_s,
         low_pass_s=robot.action.low_pass_s,
         max_excess=robot.action.max_excess,
+        done_threshold=words.done_threshold,
+        done_s=words.done_s,
         **vars(robot.safety),
     )

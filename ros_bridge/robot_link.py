@@ -10,6 +10,7 @@ from ros_bridge.backend import QoSProfile, load
 from ros_bridge.commands import CommandMaker
 from ros_bridge.emergency_stop import EmergencyStop
 from ros_bridge.robot_config import RobotConfig
+from ros_bridge.robot_time import stamper
 from ros_bridge.ros_link import RosLink
 from ros_bridge.ros_robot import RosRobot
 
@@ -27,7 +28,7 @@ class RobotLink(RosLink):
         super().__init__(config, name, url=url)
         #: The newest instruction, "" before the first.
         self.instruction = ""
-        maker = CommandMaker(config.action, load, lambda: self.node.get_clock().now().to_msg())
+        maker = CommandMaker(config.action, load, stamper(self.node, config.action.time_topic))
         self._commands = self.node.create_publisher(maker.message_class, config.action.topic, QoSProfile(depth=1))
         self.robot = RosRobot(
             config,

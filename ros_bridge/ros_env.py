@@ -30,6 +30,7 @@ from ros_bridge.robot_config import RobotConfig, load_robot
 from ros_bridge.ros_env_checks import ReadingChecks
 from ros_bridge.ros_env_hooks import Hook, RosStep, checked_topic, load_hook
 from ros_bridge.ros_env_spaces import CHARACTERS, MAX_TEXT, action_space, observation_space
+from ros_bridge.ros_process import choose_backend
 from ros_bridge.sensors import SensorError
 
 _LARGEST_SEED = 2**31
@@ -133,7 +134,8 @@ class RosEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Stop the robot, reset it, and wait for fresh observations. `options` may hold `instruction`, a text.
 
-        Raises `UserError` when a service, a sensor or an instruction does not come within `wait_s`.
+        Raises `UserError` when a service, a sensor or an instruction does not come within `wait_s`, or the emergency
+        stop is not released.
         """
         super().reset(seed=seed)
         text = self._next_instruction(options or {})
@@ -141,6 +143,7 @@ class RosEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._running = False
         self._halt("reset")
         try:
+            self._await_release(link)
             self._reset_robot(link, text)
             observation = self._first_observation(link, text)
             link.release()
@@ -178,7 +181,9 @@ class RosEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if asked.shape != self.action_space.shape:
             raise ValueError(f"action {action!r} must have shape {self.action_space.shape}")
         late_s = time.monotonic() - self._deadline
-        refused = "emergency_stop" if link.emergency else None if np.isfinite(asked).all() else "nan_action"
+        refused = None if np.isfinite(asked).all() else "nan_action"
+        if self._checks.is_stopped(link):
+            refused = "emergency_stop"
         if late_s >= self._period_s:  # it was stopped meanwhile, or has not moved since the reset
             self._last_sent = self._rest
             self._deadline = time.monotonic()
@@ -284,6 +289,16 @@ class RosEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
                 self._link.listen()
         return self._link
 
+    def _await_release(self, link: Any) -> None:
+        """No reset service may move a robot while its emergency stop is pressed."""
+        end = time.monotonic() + self._wait_s
+        self._checks.begin(still=True)
+        while self._checks.is_stopped(link):
+            if time.monotonic() >= end:
+                raise UserError(self._checks.explain("emergency_stop", link, self._wait_s))
+            self._halt("reset")
+            time.sleep(self._period_s)
+
     def _reset_robot(self, link: Any, text: str | None) -> None:
         if self._reset_service is not None:
             if self._reset_node is not None:
@@ -323,15 +338,9 @@ class RosEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
 def _connect(config: RobotConfig, url: str | None, native: bool) -> Any:
     """A link on the backend that was asked for; imported here, because the import chooses it."""
-    if native:
-        from ros_bridge.run_policy import import_native
-
-        import_native()
-    from ros_bridge.backend import NATIVE
+    choose_backend(native)
     from ros_bridge.robot_link import RobotLink
 
-    if native != NATIVE:
-        raise UserError(f"native={native}: this process has chosen the other backend already; start a fresh one")
     return RobotLink(config, "gymnasium", url=url)
 
 

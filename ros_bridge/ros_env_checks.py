@@ -24,7 +24,8 @@ class ReadingChecks:
         self.begin(still=True)
 
     def begin(self, *, still: bool) -> None:
-        """Watch anew for frozen sensors; not at all while the robot stands `still`."""
+        """Watch anew; while the robot stands `still`, not for frozen sensors, nor for a stop that has passed."""
+        self._still = still
         limits = {n: o.max_frozen_s for n, o in self._config.observations.items() if o.max_frozen_s is not None}
         self._frozen = FrozenWatch({} if still else limits)
 
@@ -36,7 +37,7 @@ class ReadingChecks:
     def fault(self, reading: Reading, link: RobotLink) -> str | None:
         """Why nobody may drive on this reading, or None."""
         now = time.monotonic()
-        reason = "emergency_stop" if link.emergency else link.beats.check(now)
+        reason = "emergency_stop" if self.is_stopped(link) else link.beats.check(now)
         if reason is None:
             reason = "disconnected" if not reading.connected else self._ages.check(reading, now)
         if reason is not None:
@@ -46,10 +47,17 @@ class ReadingChecks:
                 return f"nan_observation:{name}"
         return self._frozen.check(reading.values, now)
 
+    def is_stopped(self, link: RobotLink) -> bool:
+        """Whether the emergency stop is pressed, or has been since the episode began, however short."""
+        return link.emergency or (not self._still and link.robot.is_halted)
+
     def explain(self, reason: str, link: RobotLink, waited_s: float) -> str:
         """One line about a reason that did not pass in time, and what to do about it."""
         name = reason.partition(":")[2]
         robot, waited = f"robot {self._config.name!r}", f"after {waited_s:g} s"
+        if reason == "emergency_stop" and self._config.emergency_stop is not None:
+            topic = self._config.emergency_stop.topic
+            return f"{robot}: the emergency stop is pressed {waited}; release it: the newest message on {topic} is true"
         words = self._config.instruction
         if words is not None and name == words.name:
             return (

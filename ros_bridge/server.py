@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -54,7 +54,8 @@ class RosbridgeServer:
     """A rosbridge server process on a free loopback port and an unused ROS domain.
 
     `kill()` and `start()` may alternate: port and domain stay the same. Leaving the context ends the process group.
-    `prefixes` hold further message types, see `compiled_types`.
+    `prefixes` hold further message types, see `compiled_types`. `variables` are further environment variables of the
+    server, and of the native nodes that shall meet it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RosbridgeServer:
         domain_id: int | None = None,
         log: Path | None = None,
         prefixes: Sequence[Path] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         usable, reason = available()
         if not usable:
@@ -74,6 +76,7 @@ class RosbridgeServer:
         self._binary, self._links = _prepare()
         self._log_path = log
         self._prefixes = tuple(prefixes)
+        self._variables = dict(variables or {})
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -131,7 +134,8 @@ class RosbridgeServer:
             )
             for name, part in (("PYTHONPATH", "python"), ("LD_LIBRARY_PATH", "lib"))
         }
-        return {**os.environ, **(found if self._prefixes else {}), **_ros_variables(self.domain_id)}
+        ros = {**_ros_variables(self.domain_id), **self._variables}
+        return {**os.environ, **(found if self._prefixes else {}), **ros}
 
     def _server_environment(self) -> dict[str, str]:
         prefix = Path(sys.prefix)

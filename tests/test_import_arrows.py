@@ -27,6 +27,8 @@ def loaded_by(module: str) -> set[str]:
         ("ros_bridge.robot_link", HEAVY | {"envs", "mujoco", "mcsd_agent.training"}),
         ("ros_bridge.bag_episodes", HEAVY | {"envs", "ros_bridge.backend", "mcsd_agent.training"}),
         ("ros_bridge.ros_env", {"torch", "stable_baselines3", "envs", "ros_bridge.backend", "mcsd_agent.training"}),
+        ("ros_bridge.guard_node", HEAVY | {"envs", "mujoco", "mcsd_agent.runtime", "onnxruntime"}),
+        ("ros_bridge.run_guard", HEAVY | {"envs", "mujoco", "mcsd_agent.runtime", "ros_bridge.backend"}),
         ("ros_bridge.doctor", HEAVY | {"envs", "mujoco", "mcsd_agent.training", "cv2"}),
         ("mcsd_agent.cli", HEAVY | {"ros_bridge", "envs", "mujoco", "roslibpy"}),
         ("mcsd_agent.language", HEAVY),

@@ -16,8 +16,11 @@ FIRST, STEP, TURN = 0.1, 1 / 5000, 0.9
 VOCABULARY = {"words": ["go", "to", "the", "red", "blue", "ball"], "max_words": 8}
 
 
-def counting_artifact(**changes: Any) -> bytes:
-    """Action n (from 0) after a reset is `(FIRST + n * STEP, TURN)`; `changes` replace fields of the spec."""
+def counting_artifact(done_after: int | None = None, **changes: Any) -> bytes:
+    """Action n (from 0) after a reset is `(FIRST + n * STEP, TURN)`; `changes` replace fields of the spec.
+
+    With `done_after` it takes its instruction to be carried out from that n on.
+    """
     fields: dict[str, Any] = {
         "observation": {
             "ranges": BoxSpec((31,), low=(0.0,), high=(4.0,), unit="m"),
@@ -30,11 +33,13 @@ def counting_artifact(**changes: Any) -> bytes:
         "state_shape": (1, 2),
         "vocabulary": VOCABULARY,
     }
+    if done_after is not None:
+        fields |= {"predicts_success": True, "format_version": 3}
     spec = ArtifactSpec(**(fields | changes))
-    return build(spec, save({"w": np.ones((1, 1), np.float32)}), _step(spec))
+    return build(spec, save({"w": np.ones((1, 1), np.float32)}), _step(spec, done_after))
 
 
-def _step(spec: ArtifactSpec) -> bytes:
+def _step(spec: ArtifactSpec, done_after: int | None) -> bytes:
     f = TensorProto.FLOAT
     kinds = {"ranges": f, "wheel_velocities": f}
     inputs = [
@@ -58,6 +63,14 @@ def _step(spec: ArtifactSpec) -> bytes:
         helper.make_node("Add", ["scaled", "offset"], ["action"]),
         helper.make_node("Add", ["state", "one"], ["next_state"]),
     ]
+    if done_after is not None:
+        outputs.append(helper.make_tensor_value_info("success", f, (1,)))
+        constants |= {"enough": np.float32([done_after - 0.5]), "last": np.int64([1])}
+        nodes += [
+            helper.make_node("ReduceSum", ["memory", "last"], ["count"], keepdims=0),
+            helper.make_node("Sub", ["count", "enough"], ["beyond"]),
+            helper.make_node("Sigmoid", ["beyond"], ["success"]),
+        ]
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "counting", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

@@ -110,7 +110,7 @@ class FakeServer:
         assert done.wait(5)
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
     """Whether `condition()` becomes true in time."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

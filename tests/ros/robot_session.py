@@ -37,7 +37,7 @@ class RobotSession:
         self.operator = Operator(server.url)
 
     def __enter__(self) -> RobotSession:
-        self.operator.wait_ready(20.0)
+        self.operator.wait_ready(60.0)
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -47,7 +47,7 @@ class RobotSession:
         """Say something and wait until the robot moves."""
         self.operator.set_task(3, instruction=INSTRUCTION)
         self.operator.instruct(INSTRUCTION)
-        assert self.operator.wait(self.is_driving, 10.0), self.operator.policy_status()
+        assert self.operator.wait(self.is_driving, 30.0), self.operator.policy_status()
 
     def is_driving(self) -> bool:
         """Whether the policy drives and the robot obeys."""
@@ -56,9 +56,13 @@ class RobotSession:
 
     def log(self, kind: str) -> list[dict[str, Any]]:
         """The robot's "command" or "tick" entries so far."""
-        lines = self.robot_log.read_text().splitlines()
-        return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+        return [entry for entry in _entries(self.robot_log) if entry["kind"] == kind]
 
     def ticks(self) -> list[dict[str, Any]]:
         """The policy's ticks so far."""
-        return [json.loads(line) for line in (self.telemetry / "telemetry.jsonl").read_text().splitlines()]
+        return _entries(self.telemetry / "telemetry.jsonl")
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The lines that are complete: another process is writing."""
+    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]

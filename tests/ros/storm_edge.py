@@ -1,7 +1,8 @@
 """The edge side of the fault storm, on the bridge: commands at 20 Hz, four sensors, a service, a node on sim time.
 
-    python tests/ros/storm_edge.py ws://127.0.0.1:9090
+    python tests/ros/storm_edge.py ws://127.0.0.1:9090 [TIME_TOPIC]
 
+Commands are stamped with the time that a guard tells on TIME_TOPIC, and say in `angular.x` when they were sent.
 Prints what arrived, every 20 ms, as one JSON line: `{"at", "newest": {topic: stamp}, "clock_s"}`. Words on stdin:
 "slow S" makes every callback sleep for the next S seconds, "jump S" moves the wall clock, "counters" prints them.
 """
@@ -16,6 +17,7 @@ import time
 from ros_bridge import rclpy
 from ros_bridge.messages import load
 from ros_bridge.rclpy.node import Node
+from ros_bridge.robot_time import stamper
 
 RATE_HZ = 20.0
 SENSORS = {
@@ -31,10 +33,11 @@ Trigger = load("std_srvs/srv/Trigger")
 class Edge(Node):
     """The node."""
 
-    def __init__(self) -> None:
+    def __init__(self, time_topic: str | None) -> None:
         super().__init__("storm_edge", parameter_overrides=[rclpy.Parameter("use_sim_time", value=True)])
         self.newest: dict[str, float] = {}
         self.slow_until = 0.0
+        self.stamp = stamper(self, time_topic)
         self.commands = self.create_publisher(TwistStamped, "/storm/command", 1)
         for topic, kind in SENSORS.items():
             self.create_subscription(load(kind), topic, lambda m, t=topic: self.hear(t, m), 1)
@@ -51,16 +54,16 @@ class Edge(Node):
         return response
 
     def command(self) -> None:
-        """One command with the present in its stamp."""
-        message, now = TwistStamped(), time.monotonic()
-        message.header.stamp.sec, message.header.stamp.nanosec = int(now), int(now % 1 * 1e9)
-        message.twist.linear.x = 0.1
+        """One command of the present."""
+        message = TwistStamped()
+        message.header.stamp = self.stamp()
+        message.twist.linear.x, message.twist.angular.x = 0.1, time.monotonic()
         self.commands.publish(message)
 
 
 def main() -> None:
     rclpy.init(args=["--url", sys.argv[1]])
-    edge = Edge()
+    edge = Edge(*(sys.argv[2:] or [None]))
     said = threading.Lock()
 
     def say(**values: object) -> None:

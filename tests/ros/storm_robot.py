@@ -1,8 +1,10 @@
 """The robot of the fault storm, on native rclpy: sends sensors and a clock, hears commands, calls a service.
 
-Stamps are monotonic time, which both sides of one machine share. Prints one JSON line for every command heard
-(`{"command": age_s, "at": ..., "stamp": ...}`) and every call answered; "reset" on stdin sets the clock back.
-Commands are heard as best effort, with `--reliable` as reliable.
+Stamps are monotonic time, which both sides of one machine share. Commands say in `angular.x` when they were sent.
+Prints JSON lines: for every command heard `{"command": age_s, "stamp": ...}`, or `{"stop": at}`; `{"probed": at}` for
+what shows that commands pass, `{"answered": ...}` for every call answered; and the guard's counts. "reset" on stdin
+sets the clock back. Commands are heard as best effort, with `--reliable` as reliable; with `--guarded` they are plain
+and come from a guard.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import threading
 import time
 
 import rclpy
-from geometry_msgs.msg import TwistStamped
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -43,14 +46,25 @@ def main() -> None:
     clock = node.create_publisher(Clock, "/clock", newest)
     started = [time.monotonic()]
 
-    def hear(message: TwistStamped) -> None:
-        stamp, now = message.header.stamp, time.monotonic()
-        sent = stamp.sec + stamp.nanosec * 1e-9
-        say(command=now - sent, at=now, stamp=sent)
+    def hear(twist: Twist) -> None:
+        now, sent = time.monotonic(), twist.angular.x
+        if sent:
+            say(command=now - sent, stamp=sent)
+            say(probed=now)
+        else:
+            say(probed=now) if twist.angular.y else say(stop=now)
+
+    def hear_guard(message: DiagnosticArray) -> None:
+        say(guard={pair.key: int(pair.value) for pair in message.status[0].values})
 
     # DDS repeats to a reliable subscription what was sent while the two were still finding each other.
     reliability = ReliabilityPolicy.RELIABLE if "--reliable" in sys.argv else ReliabilityPolicy.BEST_EFFORT
-    node.create_subscription(TwistStamped, "/storm/command", hear, QoSProfile(depth=1, reliability=reliability))
+    qos = QoSProfile(depth=1, reliability=reliability)
+    if "--guarded" in sys.argv:
+        node.create_subscription(Twist, "/storm/guarded_command", hear, qos)
+        node.create_subscription(DiagnosticArray, "/command_guard/status", hear_guard, newest)
+    else:
+        node.create_subscription(TwistStamped, "/storm/command", lambda message: hear(message.twist), qos)
     node.create_subscription(Empty, "/storm/probe", lambda message: say(probed=time.monotonic()), newest)
     client = node.create_client(Trigger, "/storm/service")
     pending: list[tuple[rclpy.Future, float]] = []

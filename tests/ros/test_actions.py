@@ -43,7 +43,7 @@ def frames(server: FakeServer, operation: str) -> list[dict]:
     return [frame for _, frame in list(server.frames) if frame["op"] == operation]
 
 
-def spin_until(node: Node, condition, timeout_s: float = 5.0) -> bool:
+def spin_until(node: Node, condition, timeout_s: float = 20.0) -> bool:
     end = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < end:
         node.executor.spin_once(timeout_sec=0.01)

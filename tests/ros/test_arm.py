@@ -71,7 +71,7 @@ def test_the_arms_policy_fits_its_yaml(tmp_path):
 
 def test_arm_is_driven_stopped_and_given_goals(arm, capfd):
     operator = arm.operator
-    assert operator.wait(lambda: arm.reason() == "missing:instruction", 10.0)
+    assert operator.wait(lambda: arm.reason() == "missing:instruction", 20.0)
     # A stop is the position where it is; nothing has moved it.
     assert eventually(lambda: bool(arm.commands()))
     assert all(c["positions"] == [0.0] * 6 for c in arm.commands())
@@ -82,7 +82,7 @@ def test_arm_is_driven_stopped_and_given_goals(arm, capfd):
         target=lambda: ends.append(operator.execute("go to the red ball", 60.0, lambda p, c: seen.append((p, c))))
     )
     runner.start()
-    assert operator.wait(lambda: arm.reason() == "ok", 10.0), operator.policy_status()
+    assert operator.wait(lambda: arm.reason() == "ok", 20.0), operator.policy_status()
     assert eventually(lambda: arm.commands()[-1]["positions"][0] > 3 * STEP)
     steps = np.diff([c["positions"][0] for c in arm.commands()])
     assert steps.max() <= STEP + 1e-5
@@ -90,7 +90,7 @@ def test_arm_is_driven_stopped_and_given_goals(arm, capfd):
     assert arm.commands()[-1]["ns"] == 100_000_000
 
     # The button ends the goal, and stays in force when it is released.
-    assert operator.wait(lambda: arm.press(True) or arm.reason() == "emergency_stop", 5.0)
+    assert operator.wait(lambda: arm.press(True) or arm.reason() == "emergency_stop", 20.0)
     runner.join(10)
     assert (ends[0].state, ends[0].success) == ("aborted", False)
     assert "emergency stop" in ends[0].message
@@ -105,12 +105,12 @@ def test_arm_is_driven_stopped_and_given_goals(arm, capfd):
 
     # Enabled, it goes on; a goal whose time is up says so, and leaves it standing.
     assert eventually(lambda: _enabled(operator))
-    assert operator.wait(lambda: arm.reason() == "ok", 5.0)
+    assert operator.wait(lambda: arm.reason() == "ok", 20.0)
     assert main(["instruct", "go to the ball", "--wait", "0.5", "--json", "--url", arm.url]) == 1
     end = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert (end["state"], end["success"]) == ("aborted", False)
     assert "0.5 s are over" in end["message"]
-    assert operator.wait(lambda: arm.reason() == "missing:instruction", 5.0)
+    assert operator.wait(lambda: arm.reason() == "missing:instruction", 20.0)
 
 
 def test_native_client_sends_goals_to_the_action(arm, start):
@@ -132,7 +132,7 @@ def test_native_client_sends_goals_to_the_action(arm, start):
     assert "another goal came: go to the red ball" in result["preempted"]["message"]
     assert "0.5 s are over" in result["preempting"]["message"]
     # It stands still then.
-    assert arm.operator.wait(lambda: arm.reason() == "missing:instruction", 5.0)
+    assert arm.operator.wait(lambda: arm.reason() == "missing:instruction", 20.0)
 
 
 def _enabled(operator: Operator) -> bool:

@@ -62,6 +62,12 @@ def test_trajectory_names_joints_and_begins_now(quantity, field):
     assert message.header.stamp.sec == 0
 
 
+def test_trajectory_is_stamped_for_a_guard():
+    now = load("builtin_interfaces/msg/Time")(sec=7)
+    keys = {"message": TRAJECTORY, "quantity": "velocity", "time_from_start_s": 1.0, "time_topic": "/guard/time"}
+    assert maker(lambda: now, **keys).message(np.float32([1, 2])).header.stamp.sec == 7
+
+
 def test_action_is_converted_to_the_robots_units_and_back():
     made = maker(message=ARRAYS[0], stop="zeros", scale=[100, -1], offset=0.5, low=[-50, -2], high=[50, 2])
     values = made.values(np.float32([0.25, 1.0]), None)
@@ -84,6 +90,8 @@ def test_action_is_converted_to_the_robots_units_and_back():
         ({"message": ARRAYS[0], "stop": "zeros", "offset": [1]}, "one value per field"),
         ({"message": ARRAYS[0], "stop": "zeros", "low": [1, 1]}, "0 must stop it"),
         ({"fields": ["linear.x", "angular.z"], "stop": "hold", "hold_from": "j"}, "carries speeds"),
+        ({"fields": ["linear.x", "angular.z"], "time_topic": "/guard/time"}, "carries no stamp; use .*TwistStamped"),
+        ({"message": TRAJECTORY, "stop": "zeros", "time_topic": "time"}, "must be absolute"),
     ],
 )
 def test_command_that_makes_no_sense_is_refused(keys, part):

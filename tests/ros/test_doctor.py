@@ -78,6 +78,7 @@ def test_robot_that_cannot_be_read_ends_with_one_line_and_code_2(capfd):
 
 def test_what_people_publish_is_looked_at_too(fake_server, tmp_path, capfd):
     robot = yaml.safe_load(ROBOT.read_text())
+    robot["action"] |= {"message": "geometry_msgs/msg/TwistStamped", "time_topic": "/guard/time"}
     robot |= {"heartbeat": {"topic": "/beat", "max_silence_s": 1}, "emergency_stop": {"topic": "/button"}}
     path = tmp_path / "robot.yaml"
     path.write_text(yaml.safe_dump(robot))
@@ -105,6 +106,9 @@ def test_what_people_publish_is_looked_at_too(fake_server, tmp_path, capfd):
     assert (checks["commands"]["level"], checks["commands"]["found"]) == ("ok", "heard by /base")
     assert (checks["heartbeat"]["level"], checks["emergency_stop"]["level"]) == ("warning", "warning")
     assert "-r 5 /beat" in checks["heartbeat"]["fix"]
+    # No guard tells the time that the commands' stamps need.
+    assert checks["guard's"]["level"] == "failure"
+    assert "mcsd-agent guard --from /cmd_vel" in checks["guard's"]["fix"]
     assert "~/enable" in checks["emergency_stop"]["fix"]
 
 

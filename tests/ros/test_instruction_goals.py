@@ -57,6 +57,28 @@ def test_estimate_is_progress_and_ends_the_goal_when_it_is_sure(world):
     assert [end[1] for end in world.ends] == ["succeeded"]
 
 
+def test_goal_ends_when_it_is_said_to_be_done_and_not_by_a_high_estimate(world):
+    sure, done = [float("nan")], [False]
+    world.goals = InstructionGoals(
+        hear=world.said.append,
+        forget=lambda: world.said.append(None),
+        estimate=lambda: sure[0],
+        done=lambda: done[0],
+        clock=lambda: world.now,
+    )
+    begin(world)
+    world.now = 1.0
+    world.goals.tick()  # nobody knows yet: the time that has passed is the progress
+    sure[0] = 0.97
+    world.goals.tick()
+    assert world.feedback == [(0.1, -1.0), (0.97, 0.97)]
+    assert world.ends == []
+    done[0] = True
+    world.goals.tick()
+    assert [end[1:] for end in world.ends] == [("succeeded", "done, with confidence 0.97")]
+    assert world.said[-1] is None
+
+
 def test_new_goal_takes_the_place_of_the_old_one_and_is_not_forgotten(world):
     begin(world, "one")
     begin(world, "two")

@@ -66,10 +66,13 @@ def check_drive(episodes: list[Episode], session: RobotSession) -> None:
     driving = (first.actions != 0).any(1)
     driven = first.actions[driving]
     assert len(driven) > 15
-    start = int(np.abs(sent - driven[0]).sum(1).argmin())
-    np.testing.assert_allclose(driven, sent[start : start + len(driven)], atol=1e-6)
+    at = np.abs(driven[:, None] - sent).sum(2).argmin(1)
+    np.testing.assert_allclose(driven, sent[at], atol=1e-6)
+    # In their order; on a busy machine one may be lost with the link, or share its period with the next one.
+    assert set(np.diff(at)) <= {0, 1, 2, 3}
+    assert np.mean(np.diff(at) == 1) > 0.7
     # But where a message came between its look and its command.
-    seen = [tick["observation"]["ranges"]["mean"] for tick in ticks[start : start + len(driven)]]
+    seen = [ticks[i]["observation"]["ranges"]["mean"] for i in at]
     recorded = first.observations["ranges"][driving].mean(1)
     assert np.mean(np.abs(recorded - seen) < 1e-4) > 0.7
 
@@ -89,7 +92,7 @@ def test_recorded_are_the_actions_that_were_sent_and_a_policy_learns_from_them(
         assert recorders[0].stdout.readline() == b"recording\n"
         wait_for_recorder(own_server)
         session.drive()
-        assert eventually(lambda: len([t for t in session.ticks() if t["reason"] == "ok"]) > 25, 10.0)
+        assert eventually(lambda: len([t for t in session.ticks() if t["reason"] == "ok"]) > 25, 60.0)
         operator.instruct(OTHER)
         said = len(session.ticks())
         assert eventually(lambda: len(session.ticks()) > said + 10)

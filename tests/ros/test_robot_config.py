@@ -11,8 +11,10 @@ import yaml
 from conftest import ROBOT
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime import ControllerConfig
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, TextSpec
 from ros_bridge.robot_config import check_fit, load_robot
+from ros_bridge.robot_controller import controller_config
 
 NAV = {
     "ranges": BoxSpec((31,), unit="m"),
@@ -72,6 +74,8 @@ def test_the_nav_robot_agrees_with_the_nav_world():
         (("observations", "ranges", "scan", "ray"), 31, "unknown key 'observations.ranges.scan.ray'; did you mean"),
         (("observations", "wheel_velocities", "joints", "quantity"), "speed", "'speed' is not valid"),
         (("instruction", "spoken_ticks"), 0, "spoken_ticks is 0; it must be at least 1, or null"),
+        (("instruction", "done_threshold"), 1, "instruction.done_threshold is 1.0; it must be above 0 and below 1"),
+        (("instruction", "done_s"), 0, "done_s is 0.0; it must be a finite number above 0"),
         (("instruction", "name"), "ranges", "both the instruction and an observation"),
         (("action", "fields"), ["linear.x", "angular.w"], "'angular.w' is no field of a Twist"),
         (("action", "fields"), ["linear.x", "linear.x"], "must be distinct fields"),
@@ -130,3 +134,12 @@ def test_policy_that_ticks_faster_than_the_robot_senses_is_refused():
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_robot(ROBOT).rate_hz = 5
+
+
+def test_what_counts_as_done_reaches_the_controller(data, tmp_path):
+    data["instruction"] |= {"done_threshold": 0.8, "done_s": 0.7}
+    config = controller_config(load(data, tmp_path), NAV)
+    assert (config.done_threshold, config.done_s) == (0.8, 0.7)
+    del data["instruction"]
+    plain = controller_config(load(data, tmp_path), NAV)
+    assert (plain.done_threshold, plain.done_s) == (ControllerConfig().done_threshold, ControllerConfig().done_s)

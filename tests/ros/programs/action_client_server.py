@@ -14,6 +14,7 @@ class MinimalActionServer(Node):
         super().__init__("minimal_action_server")
         self._action_server = ActionServer(self, Fibonacci, "fibonacci", self.execute_callback)
         self.said = []
+        self.heard = None  # feedback that the client has
 
     async def execute_callback(self, goal_handle):
         self.said.append(f"executing {goal_handle.request.order}, {goal_handle.status}, {goal_handle.is_active}")
@@ -23,6 +24,10 @@ class MinimalActionServer(Node):
             last = feedback_msg.sequence[-2:].tolist()
             feedback_msg.sequence = [*feedback_msg.sequence.tolist(), sum(last)]
             goal_handle.publish_feedback(feedback_msg)
+            await self.pause(0.02)
+        for _ in range(250):  # on a busy machine the result may overtake the last feedback
+            if self.heard is None or len(self.heard) >= goal_handle.request.order - 1:
+                break
             await self.pause(0.02)
         result = Fibonacci.Result(sequence=feedback_msg.sequence)
         if goal_handle.request.order == 2:
@@ -41,8 +46,9 @@ class MinimalActionServer(Node):
         self.destroy_timer(timer)
 
 
-def ask(executor, client, order):
-    heard, again = [], []
+def ask(executor, server, client, order):
+    server.heard = heard = []
+    again = []
     future = client.send_goal_async(Fibonacci.Goal(order=order), feedback_callback=heard.append)
     executor.spin_until_future_complete(future, timeout_sec=10.0)
     goal_handle = future.result()
@@ -74,7 +80,8 @@ def main():
     print("there:", client.wait_for_server(timeout_sec=10.0), client.server_is_ready())
 
     for order in (5, 3, 2, 0):
-        ask(executor, client, order)
+        ask(executor, server, client, order)
+    server.heard = None
     print("said:", server.said)
 
     async def ask_and_wait():
