@@ -16,7 +16,7 @@ def add_artifact_commands(command: AddCommand) -> None:
     sub = command(
         "inspect", _inspect, "What an artifact expects and holds, or demonstrations hold.", "inspect nav.mcsd"
     )
-    sub.add_argument("artifact", type=Path, metavar="ARTIFACT|DEMOS")
+    sub.add_argument("artifact", type=Path, metavar="ARTIFACT|RUN|DEMOS")
     sub.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="check the signature with this public key")
 
     sub = command("sign", _sign, "Sign an artifact: writes F.mcsd.sig beside it.", "sign nav.mcsd --key signing.pem")
@@ -34,7 +34,10 @@ def add_artifact_commands(command: AddCommand) -> None:
 def _inspect(options: argparse.Namespace) -> Result:
     from mcsd_agent.runtime.package import parse_package, read_bytes
 
-    if options.artifact.is_dir():
+    in_run = options.artifact / "policy.mcsd"
+    if in_run.is_file():
+        options.artifact = in_run
+    elif options.artifact.is_dir():
         from mcsd_agent.training.replay import describe
 
         found = describe(options.artifact)

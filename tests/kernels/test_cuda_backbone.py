@@ -75,8 +75,15 @@ def run(net, xs, outer, autocast=False):
     return {"outputs": ys.detach(), "final": final.detach(), "tokens": xs.grad, **grads}
 
 
-@pytest.mark.parametrize("preset", ["extended", "paper"])
-@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize(
+    ("preset", "autocast"),
+    [
+        ("extended", True),
+        ("paper", False),
+        pytest.param("extended", False, marks=pytest.mark.slow),
+        pytest.param("paper", True, marks=pytest.mark.slow),
+    ],
+)
 def test_values_and_all_gradients_equal_those_in_float64(preset, autocast, kernels):
     net, xs, outer = problem(preset, 2, 21)
     expected = run(copy.deepcopy(net).double(), xs.double(), outer.double())

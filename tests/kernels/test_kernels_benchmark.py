@@ -22,6 +22,7 @@ def kernels():
     return module
 
 
+@pytest.mark.slow
 def test_it_compares_every_preset_and_dtype(tmp_path):
     out = tmp_path / "kernels.json"
     options = ["--device", "cpu", "--check-width", "16", "--check-length", "3", "--out", str(out)]

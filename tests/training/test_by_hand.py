@@ -10,6 +10,7 @@ import numpy as np
 import pygame
 import pytest
 from gymnasium import spaces
+from runtime.onnx_models import tiny_artifact
 
 from mcsd_agent.cli import main
 from mcsd_agent.errors import UserError
@@ -166,6 +167,15 @@ def test_no_window_and_no_gamepad_are_said(tmp_path: Path, monkeypatch: pytest.M
     assert "no window can be opened" in capsys.readouterr().err
     assert main(["record", GRID, "--keys", "k.yaml", "--out", out]) == 2
     assert "--keys 'k.yaml' is for --expert keyboard or gamepad" in capsys.readouterr().err
+
+
+def test_of_a_run_its_artifact_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy.mcsd").write_bytes(tiny_artifact())
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["artifact"] == str(tmp_path / "policy.mcsd")
+    (tmp_path / "policy.mcsd").unlink()
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_demonstrations_are_described_and_filmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

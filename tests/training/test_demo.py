@@ -106,7 +106,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 @needs_ros
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, how):
     config = tmp_path / "tiny.yaml"
     config.write_text(
