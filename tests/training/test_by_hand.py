@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -16,7 +17,7 @@ from mcsd_agent.cli import main
 from mcsd_agent.errors import UserError
 from mcsd_agent.training import by_hand
 from mcsd_agent.training.by_hand import record_by_hand
-from mcsd_agent.training.demos import RecordConfig, load_demonstrations
+from mcsd_agent.training.demos import RecordConfig, load_demonstrations, save_demonstrations
 from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.hand import Hand
 from mcsd_agent.training.key_map import KeyMap, key_map_for
@@ -193,5 +194,9 @@ def test_demonstrations_are_described_and_filmed(tmp_path: Path, capsys: pytest.
     lengths = [len(e) for e in load_demonstrations(Path(demos))]
     assert (result["frames"], result["strayed"]) == (sum(lengths[:2]) + 2, 0)
     assert video.stat().st_size > 1000
+    others = [replace(e, seed=e.seed + 10) for e in load_demonstrations(Path(demos))]
+    save_demonstrations(others, tmp_path / "o", "mcsd/Nav-v0", {"parts": [1.0, 0.0]})
+    assert main(["replay", str(tmp_path / "o"), "--video", str(video)]) == 0
+    assert "3 episodes went otherwise than recorded" in capsys.readouterr().err
     assert main(["replay", demos, "--video", str(video), "--first", "9"]) == 2
     assert "--first 9 must be below 3" in capsys.readouterr().err
