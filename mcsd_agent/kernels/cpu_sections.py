@@ -416,10 +416,3 @@ def rotating_backward(
                     message_real[:] = _F(0.0)
                     message_imaginary[:] = _F(0.0)
         _join(message_real, message_imaginary, channel, grad_state[b, width:])
-
-
-@njit(**COMPILE)
-def extended_step(p, starts, state, rate, bias, cos, sin, scale, weight, channel, gated, final, saved):
-    """Both sections of the preset `extended` in one call: for one token, calls cost as much as arithmetic."""
-    selective_forward(p, starts, state, rate, bias, weight, channel, gated, final, saved)
-    rotating_forward(p, starts, state, cos, sin, scale, weight, channel, gated, final, saved)

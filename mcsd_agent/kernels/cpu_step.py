@@ -1,7 +1,7 @@
 """One step of a whole MCSD backbone on a CPU, without gradients: what a rollout does at every tick.
 
 For one token a call costs as much as its arithmetic. So constants are computed once per version of the
-weights, and a layer is four products and four compiled loops. The results are those of
+weights, and a layer is four products and five compiled loops. The results are those of
 `MCSDBackbone.step` up to rounding.
 """
 
@@ -34,16 +34,10 @@ class PackedStep:
                 assert c.rate_bias is not None
                 assert c.angle is not None
                 gamma = torch.exp(-c.decay_rate)
-                vectors = (
-                    (c.slope_rate / math.log(2)),
-                    c.rate_bias,
-                    gamma * c.angle.cos(),
-                    gamma * c.angle.sin(),
-                    c.decay_scale,
-                    c.norm_weight,
-                )
-                arrays = tuple(v.detach().numpy() for v in vectors)
-                self._layers.append((cell.project_all, cell.output.weight, mlp, arrays))
+                slope = tuple(v.detach().numpy() for v in (c.slope_rate / math.log(2), c.rate_bias))
+                decay = tuple(v.detach().numpy() for v in (gamma * c.angle.cos(), gamma * c.angle.sin(), c.decay_scale))
+                weight = c.norm_weight.detach().numpy()
+                self._layers.append((cell.project_all, cell.output.weight, mlp, slope, decay, weight))
             self._norms = [cast(Tensor, n.weight).detach().numpy() for n in net.norms]
 
     def __call__(self, x: Tensor, state: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -59,11 +53,13 @@ class PackedStep:
         gated, scratch = x.new_empty(batch, 2 * width), np.empty((batch, 1, 2 * width), np.float32)
         g = gated.numpy()
         cpu_rows.norm_forward(stream, self._norms[0], epsilon, n, inverse)
-        for i, (project, output, mlp, arrays) in enumerate(self._layers):
+        for i, (project, output, mlp, slope, decay, weight) in enumerate(self._layers):
             p = project(normed).numpy()[:, None]
-            cpu_sections.extended_step(
-                p, begins, before[i].numpy(), *arrays, channel, g[:, None], after[i].numpy(), scratch
-            )
+            # Two calls: a loop that is compiled into another one as well adds up in another order there, and which of
+            # the two runs would depend on whether it was compiled in this process or read from Numba's cache.
+            first, last = (p, begins, before[i].numpy()), (weight, channel, g[:, None], after[i].numpy(), scratch)
+            cpu_sections.selective_forward(*first, *slope, *last)
+            cpu_sections.rotating_forward(*first, *decay, *last)
             stream = _add(stream, linear(gated, output), self._norms[2 * i + 1], epsilon, n, inverse)
             h = mlp.inward(normed)
             hidden = h.new_empty(batch, h.shape[1] // 2)
