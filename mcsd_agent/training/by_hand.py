@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from envs import ExpertFailed
 from mcsd_agent.errors import UserError
-from mcsd_agent.training.demos import RecordConfig, save_demonstrations
+from mcsd_agent.training.demos import RecordConfig, save_demonstrations, try_episode
 from mcsd_agent.training.environments import make_env
-from mcsd_agent.training.episodes import Episode, stack_observations
-from mcsd_agent.training.hand import Hand, Wish
+from mcsd_agent.training.episodes import Episode
+from mcsd_agent.training.hand import Hand
 from mcsd_agent.training.key_map import KeyMap, key_map_for
 from mcsd_agent.training.record_command import Recorded
 
@@ -28,57 +30,45 @@ _POLL_S = 0.02
 _RATE_HZ = 10.0  # where the environment states none
 
 
-class _Recorder:
-    """One person in one environment."""
+class _Ended(Exception):
+    """The person wants to go home."""
+
+
+class _Person:
+    """Somebody who sees an environment in a window and says what to do in it: an `Expert`."""
 
     def __init__(self, env: gymnasium.Env, hand: Hand, keys: KeyMap, rate_hz: float) -> None:
         self.env, self.hand, self.keys, self.period = env, hand, keys, 1.0 / rate_hz
         self.said = ""
 
-    def episode(self, seed: int) -> Episode | Wish:
-        """One episode, or what the person wanted instead."""
-        observation, info = self.env.reset(seed=seed)
-        instruction, kind = "", info.get("instruction_kind", "")
-        observations, actions, rewards = [], [], []
-        due, done = time.monotonic(), False
-        while not done:
-            instruction = str(info.get("instruction", "")) or _instruction_in(observation) or instruction
-            picture = self.env.render()
-            if not isinstance(picture, np.ndarray):
-                raise UserError(f"{self.env.spec.id if self.env.spec else self.env} draws no pictures to drive by")
-            self.hand.show(picture, (instruction, self.said))
-            due += self.period
-            action = self._next_action(due)
-            if isinstance(action, Wish):
-                return action
-            due = max(due, time.monotonic())  # time waited for a key, or drawing took long: nothing is made up for
-            observations.append(observation)
-            actions.append(action)
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            rewards.append(float(reward))
-            done = terminated or truncated
-        success = bool(info["is_success"]) if "is_success" in info else None
-        return Episode(
-            seed,
-            stack_observations(observations),
-            np.stack(actions),
-            np.stack(actions),
-            np.asarray(rewards, np.float32),
-            bool(terminated),
-            success,
-            instruction,
-            kind=kind,
-        )
+    def reset(self) -> None:
+        """An episode begins now."""
+        self._due = time.monotonic()
 
-    def _next_action(self, due: float) -> Any:
-        """At `due`, or as soon as something is pressed where time waits."""
+    def act(self, observation: Any) -> Any:
+        """What the person wants, a period after the last time, or as soon as a key is pressed where time waits.
+
+        Raises `ExpertFailed` for an episode to be discarded, `_Ended` at the end of the recording.
+        """
+        picture = self.env.render()
+        if not isinstance(picture, np.ndarray):
+            raise UserError(f"{self.env.spec.id if self.env.spec else self.env} draws no pictures to drive by")
+        self.hand.show(picture, (_instruction_in(observation), self.said))
+        self._due += self.period
+        action = self._next_action()
+        self._due = max(self._due, time.monotonic())  # time that was waited, or drawn for long, is not made up for
+        return action
+
+    def _next_action(self) -> Any:
         tapped: dict[str, float] = {}
         while True:
             wish = self.hand.read()
-            if wish.end or wish.discard:
-                return wish
+            if wish.end:
+                raise _Ended
+            if wish.discard:
+                raise ExpertFailed("discarded")
             tapped |= self.hand.tapped
-            left = due - time.monotonic()
+            left = self._due - time.monotonic()
             if self.keys.idle is None:
                 action = self.keys.action(tapped)
                 if action is not None:
@@ -111,31 +101,29 @@ def record_by_hand(
     if path.exists():
         raise UserError(f"demonstrations {str(path)!r} exist already; choose another folder or delete it")
     env = make_env(config.env, config.env_kwargs, render_mode="rgb_array")
+    config = replace(config, noise=False)  # a person is not disturbed
     left_out: Counter[str] = Counter()
     begun = 0
     try:
         mapping = key_map_for(env, keys)
         hand = Hand(config.env, gamepad=config.expert == "gamepad")
         tell(f"{mapping}; Backspace discards an episode, Escape ends")
-        recorder = _Recorder(env, hand, mapping, float(env.metadata.get("render_fps") or _RATE_HZ))
+        person = _Person(env, hand, mapping, float(env.metadata.get("render_fps") or _RATE_HZ))
 
         def episodes() -> Iterator[Episode]:
             nonlocal begun
             kept = 0
             while limit is None or kept < limit:
-                recorder.said = f"{kept} kept" + "".join(f", {n} {why}" for why, n in left_out.items())
-                found = recorder.episode(seed + begun)
-                if isinstance(found, Wish) and found.end:
+                person.said = f"{kept} kept" + "".join(f", {n} {why}" for why, n in left_out.items())
+                try:
+                    episode = try_episode(env, person, seed + begun, config, left_out)
+                except _Ended:
                     return
                 begun += 1
-                if isinstance(found, Wish):
-                    left_out["discarded"] += 1
-                elif config.only_successes and found.success is False:
-                    left_out["no success"] += 1
-                else:
+                if episode is not None:
                     kept += 1
-                    tell(f"episode {kept}: {len(found)} steps, {found.instruction!r}")
-                    yield found
+                    tell(f"episode {kept}: {len(episode)} steps, {episode.instruction!r}")
+                    yield episode
 
         try:
             kept, steps = save_demonstrations(episodes(), path, config.env, config.env_kwargs, config.expert)

@@ -71,14 +71,14 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
         )
         disturbance.reset()
     observations, actions, labels, rewards = [], [], [], []
-    done = False
+    instruction, kind, done = "", "", False
     while not done:
         label = expert.act(observation)
         action = label if disturbance is None else disturbance.perturb(label)
         observations.append(observation)
         actions.append(action)
         labels.append(label)
-        instruction, kind = info.get("instruction", ""), info.get("instruction_kind", "")
+        instruction, kind = info.get("instruction", instruction), info.get("instruction_kind", kind)
         observation, reward, terminated, truncated, info = env.step(action)
         rewards.append(float(reward))
         told.append(info.get("is_success"))
@@ -98,6 +98,21 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
     )
 
 
+def try_episode(
+    env: gymnasium.Env, expert: Expert, seed: int, config: RecordConfig, left_out: Counter[str]
+) -> Episode | None:
+    """One episode that may be learnt from, or None, with the reason counted in `left_out`."""
+    try:
+        episode = record_episode(env, expert, seed, config.noise)
+    except ExpertFailed as error:
+        left_out[str(error)] += 1
+        return None
+    if config.only_successes and episode.success is False:
+        left_out["no success"] += 1
+        return None
+    return episode
+
+
 @dataclass(frozen=True)
 class Block:
     """Episodes of some seeds that may be learnt from, and for which reasons how many others were left out."""
@@ -114,14 +129,8 @@ def _record_block(work: tuple[RecordConfig, list[int]]) -> Block:
     episodes: list[Episode] = []
     left_out: Counter[str] = Counter()
     for seed in seeds:
-        try:
-            episode = record_episode(env, expert, seed, config.noise)
-        except ExpertFailed as error:
-            left_out[str(error)] += 1
-            continue
-        if config.only_successes and episode.success is False:
-            left_out["no success"] += 1
-        else:
+        episode = try_episode(env, expert, seed, config, left_out)
+        if episode is not None:
             episodes.append(episode)
     env.close()
     return Block(len(seeds), episodes, left_out)

@@ -99,13 +99,16 @@ def instructions_of(env: gymnasium.Env, said: Iterable[str] = (), resets: int = 
     return [env.reset(seed=seed)[0][k] for seed in range(resets) for k in names]
 
 
-def encoder_for(env: gymnasium.Env, kind: str = "words") -> TextEncoder | None:
-    """What encodes an environment's text, of the kind that `policy.encoder.instruction` names; None without text."""
+def encoder_for(env: gymnasium.Env, kind: str = "words", said: Iterable[str] = ()) -> TextEncoder | None:
+    """What encodes an environment's text, of the kind that `policy.encoder.instruction` names; None without text.
+
+    `said` are instructions that it must know, where the environment does not list its words.
+    """
     if not has_text(env.observation_space):
         return None
     if kind == "sentence":
-        return Sentences.from_texts(instructions_of(env))
-    return vocabulary_for(env, getattr(env.unwrapped, "instruction_max_words", 24))
+        return Sentences.from_texts(instructions_of(env, said))
+    return vocabulary_for(env, getattr(env.unwrapped, "instruction_max_words", 24), said=said)
 
 
 def policy_specs(space: gymnasium.Space) -> tuple[dict[str, Spec], TextEncoder | None]:

@@ -15,9 +15,7 @@ import torch
 from mcsd_agent.artifact import ParityReport, export_policy
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy, PolicyConfig
-from mcsd_agent.runtime.sentences import Sentences
-from mcsd_agent.runtime.text_encoders import TextEncoder
-from mcsd_agent.spaces import Spec, TextSpec, spec_from_space, specs_from_space
+from mcsd_agent.spaces import spec_from_space
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import EvaluationConfig, ImitateConfig
 from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
@@ -26,7 +24,7 @@ from mcsd_agent.training.environments import make_env, make_expert
 from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
 from mcsd_agent.training.evaluation import Evaluation, evaluate
 from mcsd_agent.training.imitation import Progress, train_by_imitation
-from mcsd_agent.training.instructions import has_text, instructions_of, vocabulary_for
+from mcsd_agent.training.instructions import EncodeInstruction, encoder_for, policy_specs
 from mcsd_agent.training.leakage import Beginnings
 from mcsd_agent.training.record_command import record_to
 from mcsd_agent.training.run_folder import RunFolder
@@ -62,24 +60,13 @@ def policy_for(
     `said` are instructions that it must know, where the environment does not list its words.
     """
     env = make_env(env_id, env_kwargs)
-    words = getattr(env.unwrapped, "instruction_max_words", 24)
-    specs = specs_from_space(env.observation_space, max_words=words)
-    encoder: TextEncoder | None = None
-    if has_text(env.observation_space) and config.encoder.instruction == "sentence":
-        sentences = Sentences.from_texts(instructions_of(env, said))
-        encoder, specs = sentences, {k: _with_vectors(s, sentences) for k, s in specs.items()}
-    elif has_text(env.observation_space):
-        encoder = vocabulary_for(env, words, said=said)
+    encoder = encoder_for(env, config.encoder.instruction, said)
+    encoded = env if encoder is None else EncodeInstruction(env, encoder)
+    specs, _ = policy_specs(encoded.observation_space)
     torch.manual_seed(seed)
     policy = Policy(specs, spec_from_space(env.action_space), config, encoder)
     env.close()
     return policy
-
-
-def _with_vectors(spec: Spec, sentences: Sentences) -> Spec:
-    if not isinstance(spec, TextSpec):
-        return spec
-    return replace(spec, max_words=sentences.max_clauses, embedding=sentences.size, dtype="float32")
 
 
 def control_rate(

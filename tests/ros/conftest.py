@@ -7,12 +7,14 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from counting_policy import counting_artifact
 from fake_server import FakeServer
 
+from ros_bridge.rclpy.context import Context
 from ros_bridge.server import RosbridgeServer, available, end_group
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,17 @@ def own_server(tmp_path: Path) -> Iterator[RosbridgeServer]:
     require_ros()
     with RosbridgeServer(log=tmp_path / "server.log") as server:
         yield server
+
+
+@contextmanager
+def default_context(url: str) -> Iterator[Context]:
+    """A context over the server at `url` that nodes without one of their own are made in."""
+    context = Context()
+    context.init(["--url", url])
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("node", "context"):
+            patch.setattr(f"ros_bridge.rclpy.{module}.get_default_context", lambda: context)
+        yield context
 
 
 @pytest.fixture

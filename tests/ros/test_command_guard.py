@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROBOT, Start
+from conftest import ROBOT, Start, default_context
 from fake_server import FakeServer, eventually
 from fault_storm import stranger, web_frame
 
@@ -25,7 +25,6 @@ from ros_bridge.command_guard import Gate, GuardConfig
 from ros_bridge.connection import Connection
 from ros_bridge.guard_node import CommandGuard
 from ros_bridge.policy_node import PolicyNode
-from ros_bridge.rclpy.context import Context
 from ros_bridge.rclpy.executors import SingleThreadedExecutor
 from ros_bridge.robot_time import MAX_SILENCE_S, WINDOW, RobotTime
 from ros_bridge.server import RosbridgeServer
@@ -92,24 +91,18 @@ Make = Callable[..., CommandGuard]
 @pytest.fixture
 def make(fake_server: FakeServer) -> Iterator[Make]:
     """Makes the one guard of a test, which its executor spins."""
-    context = Context()
-    context.init(["--url", fake_server.url])
-    executor = SingleThreadedExecutor(context=context)
-    made: list[CommandGuard] = []
+    with default_context(fake_server.url) as context:
+        executor = SingleThreadedExecutor(context=context)
 
-    def make_guard(**options: Any) -> CommandGuard:
-        context_of_node = pytest.MonkeyPatch()
-        context_of_node.setattr("ros_bridge.rclpy.node.get_default_context", lambda: context)
-        context_of_node.setattr("ros_bridge.rclpy.context.get_default_context", lambda: context)
-        made.append(CommandGuard(GuardConfig(FROM, TO, **options)))
-        context_of_node.undo()
-        executor.add_node(made[0])
-        assert eventually(lambda: ("subscribe", FROM) in fake_server.operations())
-        return made[0]
+        def make_guard(**options: Any) -> CommandGuard:
+            made = CommandGuard(GuardConfig(FROM, TO, **options))
+            executor.add_node(made)
+            assert eventually(lambda: ("subscribe", FROM) in fake_server.operations())
+            return made
 
-    yield make_guard
-    executor.shutdown()
-    context.shutdown()
+        yield make_guard
+        executor.shutdown()
+        context.shutdown()
 
 
 def say(server: FakeServer, age_s: float, **content: Any) -> None:
@@ -195,35 +188,31 @@ def test_trajectories_begin_now_and_positions_are_not_driven_to_zero(make, fake_
     assert all(c["joint_names"] == ["a", "b"] for c in driven(fake_server))
 
 
-def test_policy_node_stamps_with_the_time_that_the_guard_tells(
-    fake_server: FakeServer, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_policy_node_stamps_with_the_time_that_the_guard_tells(fake_server: FakeServer, artifact: Path, tmp_path: Path):
     robot = yaml.safe_load(ROBOT.read_text())
     robot["action"] |= {"message": TWIST_STAMPED, "topic": FROM, "time_topic": "/command_guard/time"}
     path = tmp_path / "robot.yaml"
     path.write_text(yaml.safe_dump(robot))
-    context = Context()
-    context.init(["--url", fake_server.url])
-    monkeypatch.setattr("ros_bridge.rclpy.node.get_default_context", lambda: context)
-    monkeypatch.setattr("ros_bridge.rclpy.context.get_default_context", lambda: context)
-    node = PolicyNode(artifact, path)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
+    with default_context(fake_server.url) as context:
+        node = PolicyNode(artifact, path)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
 
-    def stamps() -> list[float]:
-        return [m["header"]["stamp"]["sec"] + 1e-9 * m["header"]["stamp"]["nanosec"] for m in driven(fake_server, FROM)]
+        def stamps() -> list[float]:
+            found = [m["header"]["stamp"] for m in driven(fake_server, FROM)]
+            return [stamp["sec"] + 1e-9 * stamp["nanosec"] for stamp in found]
 
-    try:
-        assert eventually(lambda: bool(stamps()))
-        assert stamps()[-1] == pytest.approx(1e-9)  # older than anything: the robot's time is not known
-        began = time.monotonic()
-        fake_server.send({"op": "publish", "topic": "/command_guard/time", "msg": {"sec": 5000, "nanosec": 0}})
-        assert spins_until(executor, lambda: stamps()[-1] > 1)
-        assert 5000 <= stamps()[-1] <= 5000 + time.monotonic() - began
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        context.shutdown()
+        try:
+            assert eventually(lambda: bool(stamps()))
+            assert stamps()[-1] == pytest.approx(1e-9)  # older than anything: the robot's time is not known
+            began = time.monotonic()
+            fake_server.send({"op": "publish", "topic": "/command_guard/time", "msg": {"sec": 5000, "nanosec": 0}})
+            assert spins_until(executor, lambda: stamps()[-1] > 1)
+            assert 5000 <= stamps()[-1] <= 5000 + time.monotonic() - began
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            context.shutdown()
 
 
 # ------------------------------------------------------------------------------------------- for real

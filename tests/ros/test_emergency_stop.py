@@ -8,30 +8,24 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROBOT
+from conftest import ROBOT, default_context
 from fake_server import FakeServer, eventually
 
 from ros_bridge.policy_node import PolicyNode
-from ros_bridge.rclpy.context import Context
 from ros_bridge.rclpy.executors import SingleThreadedExecutor
 
 
 @pytest.fixture
-def node(
-    fake_server: FakeServer, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[PolicyNode]:
+def node(fake_server: FakeServer, artifact: Path, tmp_path: Path) -> Iterator[PolicyNode]:
     robot = yaml.safe_load(ROBOT.read_text())
     robot["emergency_stop"] = {"topic": "/emergency_stop"}
     path = tmp_path / "robot.yaml"
     path.write_text(yaml.safe_dump(robot))
-    context = Context()
-    context.init(["--url", fake_server.url])
-    monkeypatch.setattr("ros_bridge.rclpy.node.get_default_context", lambda: context)
-    monkeypatch.setattr("ros_bridge.rclpy.context.get_default_context", lambda: context)
-    node = PolicyNode(artifact, path)
-    yield node
-    node.destroy_node()
-    context.shutdown()
+    with default_context(fake_server.url) as context:
+        node = PolicyNode(artifact, path)
+        yield node
+        node.destroy_node()
+        context.shutdown()
 
 
 def press(server: FakeServer, is_pressed: bool, until: Callable[[], bool]) -> bool:

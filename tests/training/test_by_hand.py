@@ -89,6 +89,9 @@ def test_an_episode_is_what_the_keys_did(tmp_path: Path, monkeypatch: pytest.Mon
     (episode,) = load_demonstrations(tmp_path / "d")
     assert episode.seed == 4  # that of seed 3 was discarded
     assert set(episode.actions.tolist()) == {1}
+    assert episode.final is not None  # as of any expert: what was seen after the last action, and whether it was done
+    assert episode.achieved is not None
+    assert not episode.achieved.any()
     assert np.array_equal(episode.labels, episode.actions)
     env = make_env(GRID, {})
     observation, _ = env.reset(seed=4)
