@@ -14,6 +14,7 @@ All actions are in the environment's physical units.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +41,37 @@ def _divergence(logits: Tensor, reference: Tensor) -> Tensor:
     return log_p.exp() * (log_p - torch.log_softmax(reference, -1))
 
 
-def _spread(log_p: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy `(…,)` to the same share for each value of a choice `(…, choices, most)`, over the choices."""
+@dataclass(frozen=True)
+class LabelLoss:
+    """How far a policy is from labels.
+
+    `smoothing` is the share of a label that all values of a choice have alike. `huber` is the error of a mean, in half
+    ranges, beyond which it counts in proportion and not squared; the slope there is 0.5, whatever it is.
+    """
+
+    smoothing: float = 0.0
+    huber: float = 0.5
+
+
+_PLAIN = LabelLoss()
+
+
+def _smoothed(loss: Tensor, log_p: Tensor, valid: Tensor, smoothing: float) -> Tensor:
+    """`loss` `(…,)` for labels that are spread over the valid values of each choice, `log_p` `(…, choices, most)`."""
+    if not smoothing:
+        return loss
     shares = valid / valid.sum(-1, keepdim=True)
-    return -(log_p * shares).sum((-2, -1))
+    return (1.0 - smoothing) * loss - smoothing * (log_p * shares).sum((-2, -1))
+
+
+def _huber(predicted: Tensor, target: Tensor, how: LabelLoss) -> Tensor:
+    """`(…,)`, summed over dimensions."""
+    if how.smoothing:
+        raise UserError(
+            f"imitation.label_smoothing={how.smoothing} needs actions that are chosen: policy.head=binned, or 0"
+        )
+    loss = F.huber_loss(predicted, target, reduction="none", delta=how.huber).sum(-1)
+    return loss if how.huber == 0.5 else loss * (0.5 / how.huber)
 
 
 class _ChoiceHead(nn.Module):
@@ -89,10 +117,10 @@ class CategoricalHead(_ChoiceHead):
         """KL(parameters ‖ reference) `(…,)` in nats."""
         return _divergence(parameters, reference).sum(-1)
 
-    def imitation_loss(self, parameters: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, `(…,)`; `smoothing` is the share of the target that all actions have alike."""
+    def imitation_loss(self, parameters: Tensor, action: Tensor, how: LabelLoss = _PLAIN) -> Tensor:
+        """Cross-entropy, `(…,)`."""
         return F.cross_entropy(
-            parameters.flatten(0, -2), action.long().flatten(), reduction="none", label_smoothing=smoothing
+            parameters.flatten(0, -2), action.long().flatten(), reduction="none", label_smoothing=how.smoothing
         ).view(action.shape)
 
 
@@ -142,11 +170,11 @@ class MultiCategoricalHead(_ChoiceHead):
         """KL(parameters ‖ reference) `(…,)` in nats."""
         return _divergence(self._logits(parameters), self._logits(reference)).sum((-2, -1))
 
-    def imitation_loss(self, parameters: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy, `(…,)`; `smoothing` is the share of the target that all values of a choice have alike."""
+    def imitation_loss(self, parameters: Tensor, action: Tensor, how: LabelLoss = _PLAIN) -> Tensor:
+        """Cross-entropy, `(…,)`."""
         log_p = torch.log_softmax(self._logits(parameters), -1)
         loss = -log_p.gather(-1, action.long().unsqueeze(-1)).squeeze(-1).sum(-1)
-        return loss if not smoothing else (1.0 - smoothing) * loss + smoothing * _spread(log_p, self.valid)
+        return _smoothed(loss, log_p, self.valid, how.smoothing)
 
 
 class _BoxHead(nn.Module):
@@ -167,21 +195,6 @@ class _BoxHead(nn.Module):
     def masked(self, parameters: Tensor, mask: Tensor) -> Tensor:
         """Refused."""
         raise UserError(f"action masks need discrete actions, not {self.dims} of a Box; remove action_masks()")
-
-    #: Errors beyond it, in half ranges, count in proportion and not squared.
-    huber = 0.5
-
-    def _huber(self, predicted: Tensor, target: Tensor) -> Tensor:
-        """`(…,)`; with the slope of 0.5 far out, whatever `huber` is."""
-        loss = F.huber_loss(predicted, target, reduction="none", delta=self.huber).sum(-1)
-        return loss if self.huber == 0.5 else loss * (0.5 / self.huber)
-
-    @staticmethod
-    def _refuse_smoothing(smoothing: float) -> None:
-        if smoothing:
-            raise UserError(
-                f"imitation.label_smoothing={smoothing} needs actions that are chosen: policy.head=binned, or 0"
-            )
 
 
 class GaussianHead(_BoxHead):
@@ -225,11 +238,10 @@ class GaussianHead(_BoxHead):
         means, and no deviation to stay close to."""
         return (0.5 * ((parameters - reference) * torch.exp(-self.log_std)).square()).sum(-1)
 
-    def imitation_loss(self, parameters: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
+    def imitation_loss(self, parameters: Tensor, action: Tensor, how: LabelLoss = _PLAIN) -> Tensor:
         """Huber loss in units of half the range; there are no choices that a label could be spread over."""
-        self._refuse_smoothing(smoothing)
         target = (action - self.centre) / self.half_range
-        return self._huber(parameters, target)
+        return _huber(parameters, target, how)
 
 
 class SquashedGaussianHead(_BoxHead):
@@ -297,11 +309,10 @@ class SquashedGaussianHead(_BoxHead):
         shift = (mean - centre) * torch.exp(-log_scale)
         return (0.5 * (shift.square() + (2.0 * ratio).exp() - 1.0) - ratio).sum(-1)
 
-    def imitation_loss(self, parameters: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
+    def imitation_loss(self, parameters: Tensor, action: Tensor, how: LabelLoss = _PLAIN) -> Tensor:
         """Huber loss in units of half the range; there are no choices that a label could be spread over."""
-        self._refuse_smoothing(smoothing)
         target = (action - self.centre) / self.half_range
-        return self._huber(torch.tanh(self._gaussian(parameters)[0]), target)
+        return _huber(torch.tanh(self._gaussian(parameters)[0]), target, how)
 
 
 class BinnedHead(_BoxHead):
@@ -362,16 +373,15 @@ class BinnedHead(_BoxHead):
         """KL(parameters ‖ reference) `(…,)` in nats."""
         return _divergence(self._logits(parameters), self._logits(reference)).sum((-2, -1))
 
-    def imitation_loss(self, parameters: Tensor, action: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy to a target spread linearly over the two bins around the action; `smoothing` is the share of
-        the target that all bins have alike."""
+    def imitation_loss(self, parameters: Tensor, action: Tensor, how: LabelLoss = _PLAIN) -> Tensor:
+        """Cross-entropy to a target spread linearly over the two bins around the action."""
         position = self._position(action)
         lower = torch.minimum(position.floor(), (self.counts - 2).to(position.dtype))
         weight = (position - lower).unsqueeze(-1)
         index = lower.long().unsqueeze(-1)
         log_p = torch.log_softmax(self._logits(parameters), -1)
         loss = -((1 - weight) * log_p.gather(-1, index) + weight * log_p.gather(-1, index + 1)).sum((-2, -1))
-        return loss if not smoothing else (1.0 - smoothing) * loss + smoothing * _spread(log_p, self.valid)
+        return _smoothed(loss, log_p, self.valid, how.smoothing)
 
 
 ActionHead = CategoricalHead | MultiCategoricalHead | GaussianHead | SquashedGaussianHead | BinnedHead

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from envs.grid_symmetries import SYMMETRIES
 from mcsd_agent.errors import UserError, nearest
-from mcsd_agent.heads import GaussianHead, SquashedGaussianHead
+from mcsd_agent.heads import LabelLoss
 from mcsd_agent.policy import Policy
 from mcsd_agent.training.batches import Batches
 from mcsd_agent.training.episodes import Episode
@@ -131,8 +131,7 @@ def train_by_imitation(
     """
     if not episodes:
         raise UserError("there are no demonstrations to imitate; record some first")
-    if isinstance(policy.head, GaussianHead | SquashedGaussianHead):
-        policy.head.huber = config.huber
+    how = LabelLoss(config.label_smoothing, config.huber)
     rng = np.random.default_rng(seed)
     data = Batches(policy, config.tokens_per_batch, rng, config.augment, config.mirror)
     data.add(episodes)
@@ -159,7 +158,7 @@ def train_by_imitation(
         began = time.process_time()
         batch = data.next_on(device)
         features, _ = policy.scan(batch.observations, policy.initial_state(len(batch.mask)))
-        per_tick = policy.head.imitation_loss(policy.action_net(features), batch.labels, config.label_smoothing)
+        per_tick = policy.head.imitation_loss(policy.action_net(features), batch.labels, how)
         loss = (per_tick * batch.mask).sum() / batch.mask.sum()
         parts: tuple[Tensor, ...] = ()
         if batch.success is not None:

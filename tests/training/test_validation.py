@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.heads import make_head
+from mcsd_agent.heads import LabelLoss, make_head
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
 from mcsd_agent.strict import build
@@ -80,13 +80,14 @@ def test_success_is_that_of_the_evaluations_groups() -> None:
 
 def test_a_smooth_label_is_a_mixture_of_the_label_and_of_all() -> None:
     torch.manual_seed(0)
+    how = LabelLoss(smoothing=0.2)
     one, several = make_head(DiscreteSpec(4), "gaussian", (9,)), make_head(MultiDiscreteSpec((2, 4)), "gaussian", (9,))
     binned = make_head(BoxSpec((2,), low=(-1.0, 0.0), high=(1.0, 3.0)), "binned", (3, 5))
     parameters, label = torch.randn(7, 4), torch.randint(0, 4, (7,))
     wanted = F.cross_entropy(parameters, label, reduction="none", label_smoothing=0.2)
-    torch.testing.assert_close(one.imitation_loss(parameters, label, 0.2), wanted)
+    torch.testing.assert_close(one.imitation_loss(parameters, label, how), wanted)
     first, labels = torch.randn(7, 2), torch.stack([torch.randint(0, 2, (7,)), label], -1)
-    both = several.imitation_loss(torch.cat([first, parameters], -1), labels, 0.2)
+    both = several.imitation_loss(torch.cat([first, parameters], -1), labels, how)
     torch.testing.assert_close(
         both, wanted + F.cross_entropy(first, labels[:, 0], reduction="none", label_smoothing=0.2)
     )
@@ -97,7 +98,7 @@ def test_a_smooth_label_is_a_mixture_of_the_label_and_of_all() -> None:
         for row, n in zip(logits.unflatten(-1, (2, 5)).unbind(1), (3, 5), strict=True)
     )
     mixed = 0.8 * binned.imitation_loss(logits, actions) + 0.2 * everything
-    torch.testing.assert_close(binned.imitation_loss(logits, actions, 0.2), mixed)
+    torch.testing.assert_close(binned.imitation_loss(logits, actions, how), mixed)
 
 
 @pytest.mark.parametrize(
@@ -116,4 +117,15 @@ def test_impossible_values_are_refused(settings: dict, said: str) -> None:
 def test_means_cannot_be_smoothed() -> None:
     head = make_head(BoxSpec((1,), low=(-1.0,), high=(1.0,)), "gaussian", (9,))
     with pytest.raises(UserError, match=r"policy\.head=binned"):
-        head.imitation_loss(torch.zeros(3, 1), torch.zeros(3, 1), 0.1)
+        head.imitation_loss(torch.zeros(3, 1), torch.zeros(3, 1), LabelLoss(smoothing=0.1))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "squashed"])
+def test_a_small_huber_makes_small_errors_count_as_much_as_large_ones(name: str) -> None:
+    head = make_head(BoxSpec((1,), low=(-2.0,), high=(2.0,)), name, (9,))
+    parameters = torch.zeros(3, head.size)
+    actions = torch.tensor([[0.2], [0.4], [1.8]])  # errors of 0.1, 0.2 and 0.9 half ranges
+    plain, sharp = (head.imitation_loss(parameters, actions, LabelLoss(huber=h)) for h in (0.5, 0.05))
+    torch.testing.assert_close(plain, torch.tensor([0.005, 0.02, 0.325]))
+    torch.testing.assert_close(sharp[1] - sharp[0], torch.tensor(0.05))  # 0.1 more at a slope of 0.5
+    torch.testing.assert_close(sharp[2] - sharp[1], torch.tensor(0.35))
