@@ -13,6 +13,7 @@ import pytest
 from gymnasium import spaces
 from runtime.onnx_models import tiny_artifact
 
+from envs.exploration import DemonstrationNoise
 from mcsd_agent.cli import main
 from mcsd_agent.errors import UserError
 from mcsd_agent.training import by_hand
@@ -108,6 +109,8 @@ def test_failures_are_left_out_and_nothing_kept_is_an_error(tmp_path: Path, monk
 
 
 def test_continuous_actions_go_on_without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody disturbs a person.
+    monkeypatch.setattr(DemonstrationNoise, "perturb", lambda self, action: np.full_like(action, 0.5))
     gymnasium.register("mcsd-test/Short-v0", f"{__name__}:Short")
     held = [[("down", pygame.K_RIGHT)], [], [("up", pygame.K_RIGHT)], [("down", pygame.K_LEFT)], [], []]
     drive(monkeypatch, held)
