@@ -11,9 +11,10 @@ action, state = policy.act({"observation": torch.zeros(1, 4)}, state)
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -132,6 +133,14 @@ class SequenceEncoder(nn.Module):
     def state_shape(self) -> tuple[int, int]:
         """`(layers, state_size)`."""
         return self.backbone.layers + self.config.listens, self.backbone.state_size
+
+    def copied(self) -> Self:
+        """A network of its own that is like this one, to be kept while this one learns."""
+        kept = copy.deepcopy(self)
+        for module in kept.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # a copy's weights are scattered, and CUDA would gather them each time
+        return kept
 
     def initial_state(self, batch: int = 1) -> Tensor:
         """Zeros `(batch, layers, state_size)`."""

@@ -6,7 +6,6 @@ and exploration goes on from what was demonstrated. Jaques et al., arXiv 1611.02
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ class Leash:
     """A frozen copy of a policy that walks through the learner's rollouts with a memory of its own."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = copy.deepcopy(policy).eval().requires_grad_(False)
+        self.policy = policy.copied().eval().requires_grad_(False)
         self.state: Tensor | None = None
 
     def forget(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -187,7 +186,7 @@ def finish_best(
     if all(torch.equal(last[k], v) for k, v in best["policy"].items()):
         shutil.copyfile(run.artifact, run.artifact.with_name("best.mcsd"))
         return []
-    policy = copy.deepcopy(policy)
+    policy = policy.copied()
     policy.load_state_dict(best["policy"])
     _export(policy, purpose, run.artifact.with_name("best.mcsd"), report)
     results = [
