@@ -26,7 +26,7 @@ from typing import Any
 
 from mcsd_agent.console import Reporter
 from mcsd_agent.training.config import ImitateConfig, load_config
-from mcsd_agent.training.record_command import record_to
+from mcsd_agent.training.recording import record_to
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.training.commands import AddCommand, Result
+from mcsd_agent.training.command_arguments import AddCommand, Result
 
 
 def add_artifact_commands(command: AddCommand) -> None:

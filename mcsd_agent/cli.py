@@ -18,7 +18,8 @@ from typing import Any
 from mcsd_agent.artifact_commands import add_artifact_commands
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
-from mcsd_agent.training.commands import Result, add_commands
+from mcsd_agent.training.command_arguments import Result
+from mcsd_agent.training.commands import add_commands
 
 #: Which extra brings a package that a command may miss.
 _EXTRAS = {

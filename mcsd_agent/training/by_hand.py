@@ -23,7 +23,7 @@ from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.episodes import Episode
 from mcsd_agent.training.hand import Hand
 from mcsd_agent.training.key_map import KeyMap, key_map_for
-from mcsd_agent.training.record_command import Recorded
+from mcsd_agent.training.recording import Recorded
 
 BY_HAND = ("keyboard", "gamepad")
 _POLL_S = 0.02

@@ -25,7 +25,7 @@ from mcsd_agent.training.evaluation import Evaluation, evaluate
 from mcsd_agent.training.imitation import Progress, train_by_imitation
 from mcsd_agent.training.instructions import EncodeInstruction, encoder_for, policy_specs
 from mcsd_agent.training.leakage import Beginnings
-from mcsd_agent.training.record_command import record_to
+from mcsd_agent.training.recording import record_to
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.success_scores import DoneRule
 

@@ -13,7 +13,7 @@ from envs.grid_symmetries import COLOURS, SYMMETRIES, GridSymmetries
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
 from mcsd_agent.training.environments import make_env
-from mcsd_agent.training.record_command import record_to
+from mcsd_agent.training.recording import record_to
 
 KINDS = {"door": 4, "key": 5, "ball": 6, "box": 7}
 
