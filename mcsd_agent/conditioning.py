@@ -30,7 +30,11 @@ def attends(conditioning: Conditioning) -> bool:
 
 
 class LanguageAttention(nn.Module):
-    """An instruction's `heads` queries over tokens of what is seen: `(n, tokens, token_width)` to `(n, width)`."""
+    """An instruction's `heads` queries over tokens of what is seen: `(n, tokens, token_width)` to `(n, width)`.
+
+    `keys` are what is asked for, where that is not the tokens themselves. Keys and queries that are sums, of a colour's
+    vector and a shape's, match in a sum, so that a colour and a shape that were never named together are found too.
+    """
 
     def __init__(self, code_width: int, token_width: int, width: int, heads: int = 4) -> None:
         super().__init__()
@@ -38,9 +42,10 @@ class LanguageAttention(nn.Module):
         self.out = Linear(heads * token_width, width)
         self.heads = heads
 
-    def forward(self, tokens: Tensor, said: Tensor, index: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, said: Tensor, index: Tensor | None, keys: Tensor | None = None) -> Tensor:
         """`said` `(instructions, code_width)`; `index` `(n,)` says which of them a row heard, None: row i heard i."""
         query = self.query(said)
         query = (query if index is None else query[index]).unflatten(-1, (self.heads, -1))
-        scores = query @ tokens.transpose(1, 2) / math.sqrt(tokens.shape[-1])
+        keys = tokens if keys is None else keys
+        scores = query @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])
         return self.out((torch.softmax(scores, -1) @ tokens).flatten(1))

@@ -189,6 +189,8 @@ class ScanEncoder(nn.Module):
         per instruction, and not every ray: the label says how much its range matters.
         """
         table = self._table()
+        # What is asked for are labels as they are, whatever the instruction makes of them.
+        names = None if self.asks is None else F.embedding(labels, table)
         if film is not None:
             scale, shift = film[:, None].chunk(2, -1)
             rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
@@ -200,7 +202,7 @@ class ScanEncoder(nn.Module):
         x = torch.addmm(F.embedding(labels, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
         x = F.silu(x).unflatten(0, labels.shape)
         y = self.linear(x.flatten(1))
-        return y if self.asks is None or said is None else y + self.asks(x + self.places, said, index)
+        return y if self.asks is None or said is None else y + self.asks(x + self.places, said, index, names)
 
 
 class ObservationEncoder(nn.Module):

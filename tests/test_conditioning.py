@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mcsd_agent.artifact import export_policy
+from mcsd_agent.conditioning import LanguageAttention
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.errors import UserError
 from mcsd_agent.language import Vocabulary
@@ -77,6 +78,26 @@ def test_what_is_exported_obeys_alike(tmp_path):
     _, final = net.scan({k: v[:1] for k, v in seen.items()}, net.initial_state())
     for state in states:
         torch.testing.assert_close(torch.from_numpy(state), final[0].detach(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("conditioning", ["attention", "both"])
+def test_a_colour_with_a_shape_is_asked_for_as_the_sum_of_both(conditioning, monkeypatch):
+    config = EncoderConfig(scan=("ranges", "labels"), scan_factors=(2, 2), ray_width=4, conditioning=conditioning)
+    specs = {**SCAN, "mission": TextSpec(6)}
+    net = Policy(specs, DiscreteSpec(3), PolicyConfig(width=16, channels=4, layers=1, encoder=config), VOCABULARY)
+    asked_for = []
+
+    def look(tokens, said, index, keys):
+        asked_for.append(keys)
+        return torch.zeros(len(tokens), 16)
+
+    monkeypatch.setattr(next(m for m in net.modules() if isinstance(m, LanguageAttention)), "forward", look)
+    labels = torch.tensor([[0, 1, 2, 3, 4]])  # of two colours and two shapes, and something else
+    said = torch.from_numpy(VOCABULARY.encode("go to the red ball"))[None]
+    net.step({"ranges": torch.ones(1, 5), "labels": labels, "mission": said}, net.initial_state())
+    ((first, one, other, both, _),) = asked_for[0]
+    torch.testing.assert_close(first + both, one + other)
+    assert (first - both).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_what_is_relative_says_the_same_without_where_the_table_is():
         np.testing.assert_allclose(near[2:5], thing - hand, atol=1e-6)
         np.testing.assert_allclose(near[9:12], goal - hand, atol=1e-6)
         np.testing.assert_allclose(near[12:15], goal - thing, atol=1e-6)
+        apart = np.concatenate([thing - hand, goal - hand, goal - thing])
+        np.testing.assert_allclose(near[22:], np.tanh(apart / 0.03), atol=1e-6)
 
 
 def test_every_wording_means_one_task_and_is_known_to_the_policy():
