@@ -1,7 +1,8 @@
 """Instruction text to word ids, the same in training and on the robot (NumPy alone).
 
 A `Vocabulary` is the list of words a policy was trained on. Id 0 is padding and id 1 any other
-word. Ids are padded on the left, so that the last word is always at the last position.
+word; one with a wrong letter is read as the known word that it is nearest to. Ids are padded on the left, so that the
+last word is always at the last position.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.spelling import put_right
 
 PADDING, UNKNOWN = 0, 1
 _FIRST_WORD_ID = 2
@@ -62,7 +64,7 @@ class Vocabulary:
 
     def encode(self, text: str) -> np.ndarray:
         """Ids of the first `max_words` words, int64 `(max_words,)`, padded on the left with 0."""
-        ids = [self._ids.get(w, UNKNOWN) for w in split_words(text)[: self.max_words]]
+        ids = [self._id(w) for w in split_words(text)[: self.max_words]]
         encoded = np.zeros(self.max_words, np.int64)
         if ids:
             encoded[-len(ids) :] = ids
@@ -70,7 +72,11 @@ class Vocabulary:
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """Words of `text` that the policy was not trained on, in order, each once."""
-        return tuple(dict.fromkeys(w for w in split_words(text) if w not in self._ids))
+        return tuple(dict.fromkeys(w for w in split_words(text) if self._id(w) == UNKNOWN))
+
+    def _id(self, word: str) -> int:
+        known = self._ids.get(word)  # looked up first: environments encode at every step
+        return self._ids.get(put_right(word, self.words), UNKNOWN) if known is None else known
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back to an equal vocabulary."""

@@ -27,6 +27,20 @@ def test_case_and_marks_do_not_matter_but_order_does():
     assert (VOCABULARY.encode("red ball") != VOCABULARY.encode("ball red")).any()
 
 
+@pytest.mark.parametrize("wrong", ["balll", "bal l", "blal", "bakl", "bll"])
+def test_a_wrong_letter_is_put_right_and_not_reported_unless_it_is_a_short_word(wrong):
+    text = f"go to the red {wrong}"
+    if wrong in ("bal l", "bll"):  # three letters may be another word
+        assert VOCABULARY.unknown_words(text)
+    else:
+        assert VOCABULARY.unknown_words(text) == ()
+        assert (VOCABULARY.encode(text) == VOCABULARY.encode("go to the red ball")).all()
+
+
+def test_what_is_near_two_words_is_neither():
+    assert Vocabulary.from_texts(["boat coat"]).unknown_words("goat") == ("goat",)
+
+
 def test_unknown_words_share_one_id_and_are_reported():
     assert VOCABULARY.encode("zig")[-1] == VOCABULARY.encode("zag")[-1] == 1
     assert VOCABULARY.unknown_words("go to the purple ball, purple one") == ("purple", "one")

@@ -19,6 +19,7 @@ import numpy as np
 from mcsd_agent.errors import UserError
 from mcsd_agent.language import split_words
 from mcsd_agent.runtime.sentence_encoder import DIMENSION, NAME, SentenceEncoder
+from mcsd_agent.spelling import MOST_WORDS, SHORTEST, put_right
 
 _CONNECTIVE = re.compile(
     r"[\s,;.]*\b(?:and\s+)?(?:then|after\s+that|afterwards|followed\s+by|finally|next(?!\s+to\b))\b[\s,:]*|\s*;\s*|\.\s+",
@@ -27,8 +28,6 @@ _CONNECTIVE = re.compile(
 #: How many training instructions stand for all of them, and how many parts are looked at to choose them.
 _KNOWN, _LOOKED_AT = 96, 5000
 _MAX_KNOWN, _MAX_CLAUSES = 4096, 64
-#: Words that are put right have so many letters at least, and there are so many of them at most.
-_SHORTEST, _MAX_WORDS = 4, 500
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}")
 #: What robots are told that have other things to do: such instructions are to be too far from those of training.
 _UNRELATED = (
@@ -102,8 +101,8 @@ class Sentences:
         trained = 1.0 - (vectors @ known.T).max(1).min()
         unrelated = float(np.quantile(1.0 - (encoder.encode(_UNRELATED) @ known.T).max(1), 0.05))
         limit = max(float(trained), (float(trained) + unrelated) / 2)
-        words = sorted({word for part in parts for word in split_words(part) if len(word) >= _SHORTEST})
-        if len(words) > _MAX_WORDS:
+        words = sorted({word for part in parts for word in split_words(part) if len(word) >= SHORTEST})
+        if len(words) > MOST_WORDS:
             words = []  # free speech: a word that is not among them is rarely a wrong letter
         return cls(
             encoder.sha256, base64.b64encode(stored.tobytes()).decode(), round(limit, 4), tuple(words), max_clauses
@@ -144,7 +143,7 @@ class Sentences:
         """Words that are one letter away from a single word of training become that word."""
         if not self.words:
             return part
-        return _LONG_WORD.sub(lambda match: _nearest_word(match[0], self.words), part)
+        return _LONG_WORD.sub(lambda match: put_right(match[0], self.words), part)
 
     def encode(self, text: str) -> np.ndarray:
         """The first `max_clauses` parts, float32 `(max_clauses, 384)`, padded with zeros in front."""
@@ -171,8 +170,8 @@ class Sentences:
             value = data[name]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"{name} of the sentence encoder has another type; export the artifact again")
-        if len(data["words"]) > _MAX_WORDS or not all(isinstance(w, str) for w in data["words"]):
-            raise UserError(f"words must list at most {_MAX_WORDS} strings; export the artifact again")
+        if len(data["words"]) > MOST_WORDS or not all(isinstance(w, str) for w in data["words"]):
+            raise UserError(f"words must list at most {MOST_WORDS} strings; export the artifact again")
         return cls(**data | {"words": tuple(data["words"])})
 
 
@@ -192,21 +191,6 @@ def _vector(part: str) -> np.ndarray:
     vector = SentenceEncoder.installed().encode([part])[0]
     vector.flags.writeable = False
     return vector
-
-
-@functools.lru_cache(4096)
-def _nearest_word(word: str, words: tuple[str, ...]) -> str:
-    near = [w for w in words if _is_one_letter_off(word, w)] if word not in words else []
-    return near[0] if len(near) == 1 else word
-
-
-def _is_one_letter_off(a: str, b: str) -> bool:
-    """Whether one letter is wrong, missing or too many, or two neighbours are exchanged."""
-    if abs(len(a) - len(b)) > 1:
-        return False
-    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    a, b = a[start:], b[start:]
-    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
 
 
 def _farthest(vectors: np.ndarray, count: int) -> list[int]:
