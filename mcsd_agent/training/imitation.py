@@ -40,8 +40,6 @@ class ImitationConfig:
     With `validate_every` the averaged policy is judged after so many updates, on `validate_episodes` seeds of their
     own; what is kept is the best of them, and `patience` of them without a better one end the run.
     `success_weight` is that of success prediction beside the actions, where the policy predicts it.
-    `forget` is how likely the memory is cleared before a tick while training, so that little is made of what an
-    expert's past happens to say about its next action (de Haan et al., arXiv 1905.11979).
     """
 
     updates: int = 4000
@@ -65,7 +63,6 @@ class ImitationConfig:
     validate_episodes: int = 100
     patience: int = 0
     success_weight: float = 0.5
-    forget: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("updates", "tokens_per_batch", "learning_rate", "max_grad_norm", "success_weight", "huber"):
@@ -78,9 +75,8 @@ class ImitationConfig:
         for name in self.augment:
             if name not in SYMMETRIES:
                 raise UserError(f"imitation.augment: {name!r} is not valid{nearest(name, SYMMETRIES)}")
-        for name in ("label_smoothing", "forget"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"imitation.{name}={getattr(self, name)} must be in [0, 1)")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UserError(f"imitation.label_smoothing={self.label_smoothing} must be in [0, 1)")
         if self.validate_every < 0 or self.validate_episodes < 1 or self.patience < 0:
             raise UserError(
                 f"imitation: validate_every={self.validate_every}, validate_episodes={self.validate_episodes}, "
@@ -157,8 +153,7 @@ def train_by_imitation(
     while fraction < 1.0:
         began = time.process_time()
         batch = data.next_on(device)
-        starts = torch.rand_like(batch.mask) < config.forget if config.forget else None
-        features, _ = policy.scan(batch.observations, policy.initial_state(len(batch.mask)), starts)
+        features, _ = policy.scan(batch.observations, policy.initial_state(len(batch.mask)))
         per_tick = policy.head.imitation_loss(policy.action_net(features), batch.labels, how)
         loss = (per_tick * batch.mask).sum() / batch.mask.sum()
         parts: tuple[Tensor, ...] = ()

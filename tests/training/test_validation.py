@@ -105,7 +105,6 @@ def test_a_smooth_label_is_a_mixture_of_the_label_and_of_all() -> None:
     ("settings", "said"),
     [
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
-        ({"forget": 1.0}, "forget=1.0"),
         ({"patience": 3}, "set imitation.validate_every"),
         ({"validate_every": -1}, "validate_every=-1"),
     ],
