@@ -164,7 +164,7 @@ class ScanEncoder(nn.Module):
         self.asks: LanguageAttention | None = None
         if attends(config.conditioning) and code_width:
             self.asks = LanguageAttention(code_width, config.ray_width, width)
-            self.places = nn.Parameter(0.5 * torch.randn(rays, config.ray_width))
+            self.bearings = nn.Parameter(0.5 * torch.randn(rays, config.ray_width))
 
     def _table(self) -> Tensor:
         """The embedding of every label, `(labels, ray_width)`."""
@@ -202,7 +202,7 @@ class ScanEncoder(nn.Module):
         x = torch.addmm(F.embedding(labels, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
         x = F.silu(x).unflatten(0, labels.shape)
         y = self.linear(x.flatten(1))
-        return y if self.asks is None or said is None else y + self.asks(x + self.places, said, index, names)
+        return y if self.asks is None or said is None else y + self.asks(x + self.bearings, said, index, names)
 
 
 class ObservationEncoder(nn.Module):
