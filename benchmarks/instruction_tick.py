@@ -58,7 +58,7 @@ def _artifact(kind: str, folder: Path) -> Path:
         encoder, specs["instruction"] = Vocabulary.from_texts([_TEXT]), TextSpec(24)
     if kind == "sentence":
         encoder = Sentences.from_texts([_TEXT])
-        specs["instruction"] = TextSpec(encoder.max_clauses, embedding=encoder.size, dtype="float32")
+        specs["instruction"] = TextSpec(encoder.max_tokens, embedding=encoder.size, dtype="float32")
     config = PolicyConfig(
         width=96,
         layers=1,

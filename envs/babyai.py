@@ -32,12 +32,24 @@ class BotExpert:
     def reset(self) -> None:
         """Begin the level as it is now."""
         self._bot = _guarded(lambda: _BoundedBot(self._level))
+        self._done: int | None = None
 
     def act(self, observation: Any) -> np.ndarray:
-        """The action for this tick, int64 `()`; the last one is taken to have been done. May raise `ExpertFailed`."""
+        """The action for this tick, int64 `()`. May raise `ExpertFailed`.
+
+        The last one is taken to have been done, unless `see` told otherwise.
+        """
         size = self._level.agent_view_size
         self._bot.in_view = np.asarray(observation["image"]).reshape(size, size, 3)[..., 0] != 0
-        return np.asarray(int(_guarded(self._bot.replan)), np.int64)
+        self._action = int(_guarded(lambda: self._bot.replan(self._done)))
+        if self._action == self._level.actions.done:
+            raise ExpertFailed("it takes the mission to be accomplished")
+        self._done = None
+        return np.asarray(self._action, np.int64)
+
+    def see(self, action: Any) -> None:
+        """What was done at this tick, where it may be something else."""
+        self._done = None if int(action) == self._action else int(action)
 
 
 def _guarded(call: Callable[[], Any]) -> Any:

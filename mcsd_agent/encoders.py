@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mcsd_agent.conditioning import Conditioning, LanguageAttention, attends, films
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.grid_encoder import GridEncoder
-from mcsd_agent.instruction_encoders import InstructionEncoder, SentenceAdapter
+from mcsd_agent.instruction_encoders import InstructionEncoder, SentenceReader
 from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.runtime.text_encoders import TextEncoder
@@ -238,13 +238,12 @@ class ObservationEncoder(nn.Module):
                 raise UserError(
                     f"encoder.instruction={config.instruction!r}, but text comes as {comes} here; set it to {other!r}"
                 )
-            self.instruction: InstructionEncoder | SentenceAdapter
+            self.instruction: InstructionEncoder | SentenceReader
             if isinstance(vocabulary, Vocabulary):
                 self.instruction = InstructionEncoder(vocabulary, config.word_width, config.instruction_width)
             else:
-                self.instruction = SentenceAdapter(
-                    specs[self.text].shape[0], vocabulary.size, config.word_width, config.instruction_width
-                )
+                parts = getattr(vocabulary, "max_clauses", 1)
+                self.instruction = SentenceReader(parts, vocabulary.size, config.word_width, config.instruction_width)
             code_width = width if listens else config.instruction_width
             if listens:
                 self.word_token = Linear(config.instruction_width, width)
@@ -295,6 +294,11 @@ class ObservationEncoder(nn.Module):
     @property
     def _scan_name(self) -> str:
         return "+".join(self.config.scan)
+
+    def blur_instructions(self, blurs: bool) -> None:
+        """Whether what is said is disturbed while in training mode, where it is read by a pretrained encoder."""
+        if self.text is not None and isinstance(self.instruction, SentenceReader):
+            self.instruction.blurs = blurs
 
     def hear(self, observation: dict[str, Tensor]) -> Tensor:
         """What is being said as a token `(batch, width)`, for the backbone that listens."""

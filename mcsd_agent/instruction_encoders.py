@@ -1,8 +1,8 @@
 """What was said to one vector, `(n, instruction_width)`; nothing said is zeros.
 
 - `InstructionEncoder`: word ids, each with an embedding of its own that is learnt, read in order by a GRU;
-- `SentenceAdapter`: the vectors that a pretrained sentence encoder gave to the parts of an instruction; the encoder
-  stays as it is, see `runtime.sentences`.
+- `SentenceReader`: what a pretrained sentence encoder made of its word pieces, in their context; the encoder stays as
+  it is, see `runtime.sentences`.
 
 Either is computed once per change of the instruction, and not once per tick.
 """
@@ -38,25 +38,36 @@ class InstructionEncoder(_OverTime):
         return last[0] * (ids[:, -1:] != 0)
 
 
-class SentenceAdapter(_OverTime):
-    """Vectors `(n, parts, size)` of length 1, padded in front with zeros, to `(n, instruction_width)`.
+class SentenceReader(_OverTime):
+    """Word pieces of a pretrained encoder `(n, tokens, parts + size)` to `(n, instruction_width)`.
 
-    It is linear, with one product for every part and then one for each place: what holds for a colour and a shape that
-    were named apart then holds for both together, and for a part behind another. In training noise is added, because a
-    wording that was never heard lies beside those that were.
+    The first numbers of a piece say which part it belongs to, and are zeros where there is none. Of every part a few
+    learned questions pick out what they ask for, wherever it stands (pooling by attention); a GRU reads the answers of
+    one part after the other. A learner that imitates `blurs` pieces, and leaves some out, because wordings that were
+    never heard lie beside those that were, and around them. One that learns from what it did has to hear what it heard.
     """
 
-    noise = 0.03
+    noise, left_out = 0.5, 0.15
+    blurs = False
 
-    def __init__(self, parts: int, size: int, word_width: int, instruction_width: int) -> None:
+    def __init__(self, parts: int, size: int, word_width: int, instruction_width: int, questions: int = 4) -> None:
         super().__init__()
-        self.scale = float(size) ** 0.5  # numbers of about 1
-        self.inward = Linear(size, word_width, bias=False)
-        self.places = Linear(parts * word_width, instruction_width, bias=False)
+        self.parts = parts
+        self.questions = Linear(size - parts, questions, bias=False)
+        self.inward = Linear(size - parts, word_width, bias=False)
+        self.reader = nn.GRU(questions * word_width, instruction_width, batch_first=True)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Read the parts, each at its place."""
-        if self.training:
-            said = vectors.abs().amax(-1, keepdim=True) > 0
-            vectors = vectors + self.noise * torch.randn_like(vectors) * said
-        return self.places(self.inward(vectors * self.scale).flatten(1))
+    def forward(self, pieces: Tensor) -> Tensor:
+        """Ask each part, then read the answers in order."""
+        within, meaning = pieces[..., : self.parts], pieces[..., self.parts :]
+        said = within.amax((1, 2))
+        if self.blurs and self.training:
+            meaning = meaning + self.noise * torch.randn_like(meaning)
+            kept = within * (torch.rand_like(within[..., :1]) >= self.left_out)
+            within = torch.where(kept.amax(1, keepdim=True) > 0, kept, within)  # something is left of every part
+        # of each part, each question's share in each piece: (n, tokens, parts, questions)
+        scores = self.questions(meaning)[:, :, None] - 1e4 * (1.0 - within[..., None])
+        shares = torch.softmax(scores, 1) * within[..., None]
+        answers = shares.flatten(2).transpose(1, 2) @ self.inward(meaning)
+        _, last = self.reader(answers.unflatten(1, (self.parts, -1)).flatten(2))
+        return last[0] * said[:, None]

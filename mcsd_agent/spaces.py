@@ -76,8 +76,8 @@ class MultiDiscreteSpec:
 class TextSpec:
     """An instruction. Policies see `max_words` word ids (int64), made by `language.Vocabulary`.
 
-    With `embedding` they see `max_words` vectors of so many numbers (float32), one for each part of what is said, made
-    by `runtime.sentences.Sentences`.
+    With `embedding` they see `max_words` vectors of so many numbers (float32), one for each word piece of what is said,
+    made by `runtime.sentences.Sentences`.
     """
 
     max_words: int

@@ -9,13 +9,15 @@ SHORTEST, MOST_WORDS = 4, 500
 
 
 @functools.lru_cache(4096)
-def put_right(word: str, words: tuple[str, ...]) -> str:
+def put_right(word: str, words: tuple[str, ...], shortest: int = SHORTEST) -> str:
     """The only one of `words` that is one letter away from `word`, or `word` itself where none or several are.
+
+    A `word` of less than `shortest` letters stays.
 
     >>> put_right("gren", ("green", "ball")), put_right("blal", ("green", "ball")), put_right("rad", ("red",))
     ('green', 'ball', 'rad')
     """
-    if len(word) < SHORTEST or len(words) > MOST_WORDS or word in words:
+    if len(word) < shortest or len(words) > MOST_WORDS or word in words:
         return word
     near = [w for w in words if len(w) >= SHORTEST and _is_one_letter_off(word, w)]
     return near[0] if len(near) == 1 else word

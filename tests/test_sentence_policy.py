@@ -11,7 +11,7 @@ import torch
 from mcsd_agent.artifact import export_policy, load_policy
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.errors import UserError
-from mcsd_agent.instruction_encoders import SentenceAdapter
+from mcsd_agent.instruction_encoders import SentenceReader
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.runtime import Controller, Stream, sentence_encoder
 from mcsd_agent.runtime.artifact_spec import parse_spec
@@ -28,7 +28,10 @@ RED, BLUE = "go to the red ball", "go to the blue box"
 def artifact(tmp_path_factory):
     torch.manual_seed(0)
     sentences = Sentences.from_texts(TEXTS)
-    specs = {"x": BoxSpec((3,)), "instruction": TextSpec(sentences.max_clauses, embedding=384, dtype="float32")}
+    specs = {
+        "x": BoxSpec((3,)),
+        "instruction": TextSpec(sentences.max_tokens, embedding=sentences.size, dtype="float32"),
+    }
     config = PolicyConfig(width=32, layers=1, encoder=EncoderConfig(instruction="sentence"))
     policy = Policy(specs, BoxSpec((2,), low=(-1.0,), high=(1.0,)), config, sentences).eval()
     with torch.no_grad():
@@ -120,15 +123,37 @@ def test_the_controller_holds_while_it_does_not_understand_and_keeps_its_memory(
     assert "sandwich" in controller.objection("make me a sandwich")
 
 
-def test_in_training_noise_is_added_where_something_is_said():
+def said(*parts: int, size: int = 6) -> torch.Tensor:
+    """So many pieces of parts at these of four places, one instruction `(1, 8, 4 + size)`."""
+    pieces = torch.zeros(1, 8, 4 + size)
+    for row, place in enumerate(parts):
+        pieces[0, row, place] = 1.0
+        pieces[0, row, 4:] = torch.randn(size)
+    return pieces
+
+
+def test_pieces_are_read_by_part_and_wherever_they_stand():
     torch.manual_seed(0)
-    adapter = SentenceAdapter(4, 384, 16, 8)
-    said = torch.zeros(2, 4, 384)
-    said[0, -1, 0] = 1.0
-    assert not torch.equal(adapter(said)[0], adapter(said)[0])
-    assert not adapter(said)[1].any()
-    adapter.eval()
-    assert torch.equal(adapter(said), adapter(said))
+    reader = SentenceReader(4, 10, 16, 8).eval()
+    one, two = said(3, 3, 3), said(2, 2, 3)
+    assert torch.allclose(reader(one), reader(one[:, torch.randperm(8)]), atol=1e-6)
+    swapped = two.clone()
+    swapped[..., :4] = said(3, 3, 2)[..., :4]
+    assert (reader(two) - reader(swapped)).abs().max() > 1e-3  # the same words, in other parts
+    assert not reader(torch.zeros(1, 8, 10)).any()
+    assert torch.equal(reader(torch.cat([one, two])), torch.cat([reader(one), reader(two)]))
+
+
+def test_where_it_imitates_pieces_are_blurred_and_some_left_out_but_never_all_of_a_part():
+    torch.manual_seed(0)
+    reader = SentenceReader(4, 10, 16, 8)
+    one = said(3)
+    assert torch.equal(reader(one), reader(one))
+    reader.blurs = True
+    assert not torch.equal(reader(one), reader(one))
+    assert not reader(torch.zeros(1, 8, 10)).any()
+    reader.noise, reader.left_out = 0.0, 0.9
+    assert torch.equal(reader(one), reader.eval()(one))
 
 
 def test_labels_of_factors_are_sums_of_their_parts():

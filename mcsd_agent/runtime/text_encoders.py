@@ -19,7 +19,7 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, text: str) -> np.ndarray:
-        """int64 word ids `(max_words,)` or float32 vectors `(max_clauses, size)`; all zeros where nothing is said."""
+        """int64 word ids `(max_words,)` or float32 vectors `(max_tokens, size)`; all zeros where nothing is said."""
         ...
 
     def unknown_words(self, text: str) -> tuple[str, ...]:

@@ -67,6 +67,8 @@ class Understanding:
             return f"{text[:40]!a} has no words"
         if len(parts) > sentences.max_clauses:
             return f"it has {len(parts)} parts; the policy reads {sentences.max_clauses}"
+        if (count := sentences.tokens(text)) > sentences.max_tokens:
+            return f"it has {count} word pieces; the policy reads {sentences.max_tokens}"
         limit = sentences.max_distance if self._distance is None else self._distance
         distance, part = max((sentences.distance(part), part) for part in parts)
         if distance <= limit:

@@ -60,6 +60,7 @@ class Batches(Iterator[Batch]):
         # Every text once: a tick has the number of its text.
         self.numbers: dict[str, int] = {}
         self.texts: list[np.ndarray] = []
+        self.encoded = np.zeros((0,))
         self.queue: list[list[int]] = []
         self.exchange = _exchange(policy, augment, mirror or {})
 
@@ -145,7 +146,9 @@ class Batches(Iterator[Batch]):
 
     def _spoken(self, numbers: Tensor, seen: Tensor) -> Tensor:
         """Numbers of texts `(episodes, time)` to what they encode to; nothing is said in the padding."""
-        encoded = torch.from_numpy(np.stack([self.texts[i] for i in numbers.flatten().tolist()]))
+        if len(self.encoded) < len(self.texts):
+            self.encoded = np.stack(self.texts)
+        encoded = torch.from_numpy(self.encoded[numbers.flatten().numpy()])
         encoded[seen.flatten() == 0] = 0
         return encoded.unflatten(0, numbers.shape)
 

@@ -121,7 +121,7 @@ def make_expert(env_id: str, expert: str = "scripted", env: gymnasium.Env | None
             from envs.metaworld_expert import MetaWorldExpert
 
             if env is None:
-                raise ValueError("it looks into the environment that it drives; set imitation.dagger_rounds=0")
+                raise ValueError("it looks into the environment that it drives; give it that")
             return MetaWorldExpert(env)
         if expert != "scripted":
             raise UserError(f"unknown expert {expert!r}; choose 'scripted', 'babyai-bot' or 'metaworld'")

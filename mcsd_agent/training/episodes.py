@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs import ExpertFailed
 from mcsd_agent.policy import Policy
 from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import SINGLE, Spec, TextSpec
@@ -62,6 +63,15 @@ class Expert(Protocol):
 
     def act(self, observation: Any) -> np.ndarray:
         """The action for this tick."""
+        ...
+
+
+@runtime_checkable
+class PlanningExpert(Expert, Protocol):
+    """An expert with a plan, which it has to change where something else was done."""
+
+    def see(self, action: Any) -> None:
+        """What was done at this tick."""
         ...
 
 
@@ -138,13 +148,14 @@ class Collate:
 class _Slot:
     """One environment and the episode under way in it."""
 
-    def __init__(self, env: gymnasium.Env, expert: Expert | None) -> None:
-        self.env, self.expert = env, expert
+    def __init__(self, env: gymnasium.Env, expert: Expert | None, expert_share: float) -> None:
+        self.env, self.expert, self.expert_share = env, expert, expert_share
+        self.is_over = True
         #: Whether the episode is over and its last observation still to be judged.
         self.looks_back = False
 
     def begin(self, seed: int) -> None:
-        self.seed, self.looks_back = seed, False
+        self.seed, self.is_over, self.looks_back = seed, False, False
         self.observation, info = self.env.reset(seed=seed)
         self.instruction, self.kind = info.get("instruction", ""), info.get("instruction_kind", "")
         self.told, self.info, self.terminated = [info.get("is_success")], info, False
@@ -153,29 +164,50 @@ class _Slot:
         self.actions: list[Any] = []
         self.labels: list[Any] = []
         self.rewards: list[float] = []
+        self.expert_fails, self.drawn = False, np.random.default_rng([seed, 2])
         if self.expert is not None:
-            self.expert.reset()
+            try:
+                self.expert.reset()
+            except ExpertFailed:
+                self.expert_fails = True
 
     def advance(self, action: Any, success: float | None) -> Episode | None:
         """One step; the episode when it is over. `success` is what the actor said of the observation.
 
-        An actor that says so is asked once more when the episode has ended.
+        An actor that says so is asked once more when the episode has ended. An expert that knows no further ends it
+        too; where that is so from the beginning there is no episode.
         """
         if success is not None:
             self.predicted.append(success)
-        if self.looks_back:
-            return self._episode()
+        if self.looks_back or not self._labelled():
+            self.is_over = True
+            return self._episode() if self.actions else None
+        if self.expert_share and self.drawn.random() < self.expert_share:
+            action = self.labels[-1]
+        if isinstance(self.expert, PlanningExpert):
+            self.expert.see(action)
         self.observations.append(self.observation)
         self.actions.append(action)
-        if self.expert is not None:
-            self.labels.append(self.expert.act(self.observation))
         self.observation, reward, self.terminated, truncated, self.info = self.env.step(action)
         self.rewards.append(float(reward))
         self.told.append(self.info.get("is_success"))
         if not (self.terminated or truncated):
             return None
-        self.looks_back = success is not None
-        return None if self.looks_back else self._episode()
+        self.looks_back, self.is_over = success is not None, success is None
+        return self._episode() if self.is_over else None
+
+    def _labelled(self) -> bool:
+        """Whether the expert said what it would do now, and there may be none."""
+        if self.expert is None:
+            return True
+        try:
+            label = None if self.expert_fails else self.expert.act(self.observation)
+        except ExpertFailed:
+            label = None
+        if label is None:
+            return False
+        self.labels.append(label)
+        return True
 
     def _episode(self) -> Episode:
         info = self.info
@@ -225,19 +257,21 @@ def run_episodes(
     seeds: Sequence[int],
     *,
     parallel: int = 64,
-    make_expert: Callable[[], Expert] | None = None,
+    make_expert: Callable[[gymnasium.Env], Expert] | None = None,
+    expert_share: float = 0.0,
     on_episode: Callable[[Episode], None] = lambda episode: None,
 ) -> list[Episode]:
     """One episode per seed, up to `parallel` at a time; with an expert, its labels beside the actor's actions.
 
     Results are in the order of `seeds` and depend on the seeds alone, not on `parallel`, as long as
-    the actor treats the rows of a batch alike.
+    the actor treats the rows of a batch alike. The expert drives at a drawn `expert_share` of the ticks. Where it knows
+    no further an episode ends, and one of which it knows nothing is left out.
     """
     first = make_env()
     # A real robot is there once.
     width = 1 if first.metadata.get("real_time") else min(parallel, len(seeds))
     environments = [first, *(make_env() for _ in range(width - 1))]
-    slots = [_Slot(env, make_expert() if make_expert else None) for env in environments]
+    slots = [_Slot(env, make_expert(env) if make_expert else None, expert_share) for env in environments]
     waiting = list(enumerate(seeds))[::-1]
     running = {}
     for i, slot in enumerate(slots):
@@ -253,14 +287,16 @@ def run_episodes(
         success = actor.success if isinstance(actor, PolicyActor) else None
         for i in list(running):
             episode = slots[i].advance(actions[i], None if success is None else float(success[i]))
-            if episode is None:
+            if not slots[i].is_over:
                 continue
-            done[running.pop(i)] = episode
-            on_episode(episode)
+            index = running.pop(i)
+            if episode is not None:
+                done[index] = episode
+                on_episode(episode)
             if waiting:
                 running[i], seed = waiting.pop()
                 slots[i].begin(int(seed))
                 starts[i] = True
     for slot in slots:
         slot.env.close()
-    return [done[i] for i in range(len(seeds))]
+    return [done[i] for i in range(len(seeds)) if i in done]

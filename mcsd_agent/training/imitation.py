@@ -33,7 +33,9 @@ class ImitationConfig:
     """The optimisation. It ends after `updates` or `cpu_seconds` of this process, whichever comes first.
 
     The learning rate warms up, then falls linearly to `final_learning_rate` of its peak, by whichever of the
-    two limits is nearer. DAgger rounds are spread evenly over the first `dagger_until` of the run.
+    two limits is nearer. DAgger rounds are spread evenly over the first `dagger_until` of the run, each driven by
+    `dagger_processes`, whose time `cpu_seconds` does not count where they are several. In them the expert does what it
+    says at `dagger_expert_share` of the ticks.
     `mirror` says which numbers of vectors, and of `action`, change their sign where left and right are exchanged.
     `huber` is the error of a Gaussian's mean, in half ranges, beyond which it counts in proportion and not squared.
     `label_smoothing` is the share of a label that is spread over all choices, for discrete and binned actions.
@@ -57,6 +59,8 @@ class ImitationConfig:
     dagger_rounds: int = 5
     dagger_episodes: int = 300
     dagger_until: float = 0.75
+    dagger_expert_share: float = 0.0
+    dagger_processes: int = 1
     label_smoothing: float = 0.0
     huber: float = 0.5
     validate_every: int = 0
@@ -84,6 +88,10 @@ class ImitationConfig:
             )
         if self.patience and not self.validate_every:
             raise UserError(f"imitation.patience={self.patience} counts validations; set imitation.validate_every")
+        if not 0.0 <= self.dagger_expert_share < 1.0:
+            raise UserError(f"imitation.dagger_expert_share={self.dagger_expert_share} must be in [0, 1)")
+        if self.dagger_processes < 1:
+            raise UserError(f"imitation.dagger_processes={self.dagger_processes} must be at least 1")
         if self.dagger_rounds < 0 or self.dagger_episodes < 1 or not 0.0 < self.dagger_until <= 1.0:
             raise UserError(
                 f"imitation: dagger_rounds={self.dagger_rounds}, dagger_episodes={self.dagger_episodes}, "
@@ -141,6 +149,7 @@ def train_by_imitation(
         )
     fit_statistics(policy, episodes)
     average = policy.copied().eval()
+    policy.encoder.blur_instructions(True)
     device = next(policy.parameters()).device
     optimisers = make_optimisers(policy, config)
     rounds = config.dagger_rounds if dagger is not None else 0
@@ -211,6 +220,7 @@ def train_by_imitation(
     if validation is not None:
         validation.restore(average)
     policy.load_state_dict(average.state_dict())
+    policy.encoder.blur_instructions(False)
     return average
 
 

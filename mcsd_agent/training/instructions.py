@@ -33,18 +33,18 @@ class SentenceVectors(spaces.Box):
     """The space of instructions as vectors of a sentence encoder, which it remembers."""
 
     def __init__(self, encoder: Sentences) -> None:
-        super().__init__(-np.inf, np.inf, (encoder.max_clauses, encoder.size), np.float32)
+        super().__init__(-np.inf, np.inf, (encoder.max_tokens, encoder.size), np.float32)
         self.encoder = encoder
 
     @property
     def spec(self) -> TextSpec:
         """What a policy reads."""
-        return TextSpec(self.encoder.max_clauses, embedding=self.encoder.size, dtype="float32")
+        return TextSpec(self.encoder.max_tokens, embedding=self.encoder.size, dtype="float32")
 
 
 class EncodeInstruction(gymnasium.ObservationWrapper):
     """Replaces each Text entry of a Dict observation by what `encoder` makes of it: int64 word ids `(max_words,)`, or
-    float32 vectors `(max_clauses, size)`."""
+    float32 vectors `(max_tokens, size)`."""
 
     def __init__(self, env: gymnasium.Env, encoder: TextEncoder) -> None:
         super().__init__(env)

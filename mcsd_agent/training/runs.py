@@ -17,10 +17,11 @@ from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.spaces import spec_from_space
 from mcsd_agent.strict import to_dict
 from mcsd_agent.training.config import EvaluationConfig, ImitateConfig
-from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
+from mcsd_agent.training.dagger import dagger_episodes
+from mcsd_agent.training.demos import load_demonstrations, record
 from mcsd_agent.training.env_options import EnvOptions
-from mcsd_agent.training.environments import make_env, make_expert
-from mcsd_agent.training.episodes import Episode, PolicyActor, run_episodes
+from mcsd_agent.training.environments import make_env
+from mcsd_agent.training.episodes import Episode
 from mcsd_agent.training.evaluation import Evaluation, evaluate
 from mcsd_agent.training.imitation import Progress, train_by_imitation
 from mcsd_agent.training.instructions import EncodeInstruction, encoder_for, policy_specs
@@ -101,7 +102,10 @@ def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Poli
 
     def dagger(learner: Policy, round_index: int) -> list[Episode]:
         report("train", -1.0, f"DAgger round {round_index + 1} of {config.imitation.dagger_rounds}")
-        return dagger_episodes(learner, task, config, round_index)
+        how = config.imitation
+        first = config.seed * _SEEDS_PER_RUN + _DAGGER_SEEDS + round_index * how.dagger_episodes
+        seeds = range(first, first + how.dagger_episodes)
+        return dagger_episodes(learner, task, seeds, how.dagger_expert_share, how.dagger_processes)
 
     def score(learner: Policy) -> float:
         report("train", -1.0, "validation")
@@ -134,18 +138,6 @@ def demonstrations(config: ImitateConfig, report: Report) -> list[Episode]:
         report("record", 1.0, f"{record_to(folder, task, seed, report)}: {folder}")
     report("record", 0.0, f"reading {folder}")
     return load_demonstrations(folder)
-
-
-def dagger_episodes(learner: Policy, task: RecordConfig, config: ImitateConfig, round_index: int) -> list[Episode]:
-    """The learner drives on fresh seeds, the expert labels."""
-    first = config.seed * _SEEDS_PER_RUN + _DAGGER_SEEDS + round_index * config.imitation.dagger_episodes
-    return run_episodes(
-        lambda: make_env(task.env, task.env_kwargs),
-        lambda batch: PolicyActor(learner, batch),
-        range(first, first + config.imitation.dagger_episodes),
-        parallel=100,
-        make_expert=lambda: make_expert(task.env, task.expert),
-    )
 
 
 def success_of(policy: Policy, config: ImitateConfig) -> float:

@@ -123,9 +123,42 @@ def test_unknown_tasks_are_one_line(tasks, words):
         make_env(ID, {"tasks": tasks})
 
 
-def test_a_chance_beyond_one_is_refused():
+def test_what_is_out_of_range_is_refused():
     with pytest.raises(UserError, match=r"reword_probability=1\.5 must be from 0 to 1"):
         make_env(ID, {"reword_probability": 1.5})
+    with pytest.raises(UserError, match=r"linger_ticks=-1 must be at least 0"):
+        make_env(ID, {"linger_ticks": -1})
+
+
+def test_demonstrations_go_on_when_it_is_done():
+    tasks = [{"tasks": "drawer-close", "linger_ticks": n} for n in (0, 7)]
+    short, long = (record(RecordConfig(ID, t, "metaworld", 1, noise=False, processes=1))[0] for t in tasks)
+    assert len(long) == len(short) + 7
+    assert all(e.success and e.terminated for e in (short, long))
+    np.testing.assert_array_equal(long.labels[: len(short)], short.labels)
+
+
+def asked(task: str, thing_from_hand: tuple[float, float, float], opening: float) -> np.ndarray:
+    env = MetaWorldEnv(tasks=task)
+    env.reset(seed=0)
+    env.absolute[3], env.absolute[4:7] = opening, env.absolute[:3] + np.array(thing_from_hand)
+    expert = make_expert(ID, "metaworld", env)
+    expert.reset()
+    env.close()
+    return expert.act(None)
+
+
+def test_a_peg_in_hand_is_carried_whatever_tenth_of_a_millimetre_it_hangs_below():
+    actions = [asked("peg-insert-side", (-0.01, 0.005, -below), 0.3) for below in (0.0249, 0.0251, 0.03)]
+    for action in actions[1:]:
+        np.testing.assert_allclose(action, actions[0])
+    assert asked("peg-insert-side", (-0.01, 0.005, -0.03), 1.0)[2] < 0  # it is not held yet
+
+
+@pytest.mark.parametrize("task", ["push", "pick-place"])
+def test_a_gripper_that_closed_above_a_thing_opens_and_lifts(task):
+    np.testing.assert_array_equal(asked(task, (0.0, 0.0, -0.06), 0.3), [0, 0, 1, -1])
+    assert asked(task, (0.0, 0.0, -0.06), 1.0)[2] <= 0
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
@@ -142,16 +175,15 @@ def test_what_is_not_installed_is_named(monkeypatch):
 def test_the_expert_is_for_this_environment_alone():
     with pytest.raises(UserError, match="has no metaworld expert"):
         make_expert("mcsd/Nav-v0", "metaworld", make_env("mcsd/Nav-v0"))
-    with pytest.raises(UserError, match="dagger_rounds=0"):
+    with pytest.raises(UserError, match="give it that"):
         make_expert(ID, "metaworld")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", WORDINGS)
 def test_the_expert_succeeds(task):
-    """Meta-World's own script for the peg fails where the box is far to the back, whoever runs it."""
     done = record(RecordConfig(ID, {"tasks": task}, "metaworld", 20, noise=False, processes=1, only_successes=False))
-    assert sum(bool(e.success) for e in done) >= (15 if task == "peg-insert-side" else 18)
+    assert sum(bool(e.success) for e in done) >= 18
 
 
 @pytest.mark.slow

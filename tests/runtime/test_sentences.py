@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -63,22 +64,40 @@ def test_parts_are_what_connectives_divide(text, parts):
     assert split_parts(text) == parts
 
 
-def test_parts_come_in_order_behind_zeros(sentences):
+def test_parts_come_in_order_before_zeros(sentences):
     one, two = (sentences.encode(f"go to the {c} ball") for c in ("red", "blue"))
     both = sentences.encode("go to the red ball, then go to the blue ball")
-    assert both.shape == (4, 384)
+    assert both.shape == (32, sentences.size)
     assert both.dtype == np.float32
-    assert not both[:2].any()
-    assert np.array_equal(both[2], one[3])
-    assert np.array_equal(both[3], two[3])
+    assert np.array_equal(both[:5, 4:], one[:5, 4:])
+    assert np.array_equal(both[5:10], two[:5])
+    assert np.array_equal(both[:12, :4].argmax(1)[:10], [2] * 5 + [3] * 5)
+    assert not both[10:].any()
     assert not sentences.encode("").any()
+    assert sentences.tokens("go to the red ball, then go to the blue ball") == 10
+
+
+def test_more_than_is_read_is_cut_behind(sentences):
+    long = "go to the " + "very " * 40 + "red ball"
+    assert sentences.tokens(long) == 45
+    assert sentences.encode(long)[:, 3].all()
+
+
+def test_what_is_kept_of_a_piece_tells_colours_apart_whatever_has_them(sentences):
+    def meaning(text: str) -> np.ndarray:
+        return sentences.encode(text)[3, sentences.max_clauses :]  # the fourth word
+
+    red, also_red, blue = (meaning(f"go to the {what}") for what in ("red ball", "red cone", "blue ball"))
+    assert np.linalg.norm(red - also_red) < 0.6 * np.linalg.norm(red - blue)
 
 
 def test_one_wrong_letter_is_put_right_and_no_more(sentences):
     right = sentences.encode("look at the yellow cone")
-    for text in ("look at the yelow cone", "lokk at the yellow cone", "LOOK AT THE YELLOW COEN"):
+    for text in ("look at the yelow cone", "lok at the yellow cne", "LOOK AT THE YELLOW COEN"):
         assert np.array_equal(sentences.encode(text), right), text
     assert not np.array_equal(sentences.encode("look at the mellow stone"), right)
+    # a word of its own, though one letter off
+    assert sentences.parts("go to the wall, then to the bal") == ["go to the wall", "to the ball"]
 
 
 def test_the_limit_lies_between_training_and_what_has_nothing_to_do_with_it(sentences):
@@ -100,6 +119,10 @@ def test_it_survives_json(sentences):
         ({"max_distance": 9.0}, "max_distance=9"),
         ({"known": "%%%"}, "known"),
         ({"known": "QUJD"}, "known"),
+        ({"directions": "%%%"}, "directions"),
+        ({"directions": "QUJD"}, "directions"),
+        ({"directions": base64.b64encode(b"\xff" * 385 * 64 * 2).decode()}, "finite"),
+        ({"max_tokens": 0}, "max_tokens=0"),
         ({"words": [1]}, "words"),
         ({"surplus": 1}, "must have"),
         ({"sha256": 7}, "sha256"),

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record, save_demonstrations
+from mcsd_agent.training import demos
+from mcsd_agent.training.demos import (
+    RecordConfig,
+    load_demonstrations,
+    record,
+    record_episode,
+    save_demonstrations,
+    try_episode,
+)
 from mcsd_agent.training.environments import make_env, make_expert
 from mcsd_agent.training.episodes import run_episodes
 
@@ -25,6 +36,31 @@ def test_the_number_of_processes_does_not_change_what_is_recorded():
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
         assert_equal(a, b)
+
+
+def test_what_fails_is_tried_again_with_other_noise(monkeypatch):
+    env, (done,) = make_env("mcsd/Nav-v0"), record(RecordConfig(episodes=1, processes=1))
+    asked: list[int] = []
+
+    def second_time_lucky(env, expert, seed, noise, attempt):
+        asked.append(attempt)
+        return replace(done, success=attempt == 1)
+
+    monkeypatch.setattr(demos, "record_episode", second_time_lucky)
+    for tries, attempts in ((1, [0]), (4, [0, 1])):
+        asked.clear()
+        left_out: Counter[str] = Counter()
+        episode = try_episode(env, make_expert("mcsd/Nav-v0"), 0, RecordConfig(tries=tries), left_out)
+        assert asked == attempts
+        assert (episode is None) == (tries == 1) == bool(left_out)
+
+
+def test_another_attempt_has_other_noise_from_the_same_beginning():
+    env, expert = make_env("mcsd/Nav-v0"), make_expert("mcsd/Nav-v0")
+    once, again = (record_episode(env, expert, 3, True, attempt) for attempt in (0, 1))
+    assert once.actions[:20].tolist() != again.actions[:20].tolist()
+    for name, values in once.observations.items():
+        np.testing.assert_array_equal(values[0], again.observations[name][0])
 
 
 def test_noise_changes_what_is_done_and_leaves_clean_labels():
@@ -80,7 +116,7 @@ def test_episodes_do_not_depend_on_how_many_run_at_once():
             ExpertActor,
             range(6),
             parallel=parallel,
-            make_expert=lambda: make_expert("mcsd/Nav-v0"),
+            make_expert=lambda env: make_expert("mcsd/Nav-v0"),
         )
 
     for a, b in zip(run(1), run(4), strict=True):
@@ -97,6 +133,7 @@ def test_episodes_do_not_depend_on_how_many_run_at_once():
         (lambda: make_expert("CartPole-v1"), "no scripted expert"),
         (lambda: make_expert("mcsd/Nav-v0", "human"), "choose 'scripted'"),
         (lambda: RecordConfig(episodes=0), "episodes=0"),
+        (lambda: RecordConfig(tries=0), "tries=0 must be at least 1"),
     ],
 )
 def test_bad_names_and_arguments_are_one_line(call, words):
