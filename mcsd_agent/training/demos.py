@@ -38,7 +38,8 @@ MAX_EPISODES = 1_000_000
 class RecordConfig:
     """Which environment, which expert, how many episodes.
 
-    `noise` disturbs the expert where actions are a Box, so that it shows recovery.
+    `noise` disturbs the expert where actions are a Box, so that it shows recovery. An episode that would be left out
+    for want of success is tried again from its beginning, with other noise, up to `tries` times in all.
     """
 
     env: str = "mcsd/Nav-v0"
@@ -47,17 +48,19 @@ class RecordConfig:
     episodes: int = 1000
     noise: bool = True
     only_successes: bool = True
+    tries: int = 1
     processes: int = 2
 
     def __post_init__(self) -> None:
         if not 1 <= self.episodes <= MAX_EPISODES:
             raise UserError(f"episodes={self.episodes} must be from 1 to {MAX_EPISODES}")
-        if self.processes < 1:
-            raise UserError(f"processes={self.processes} must be at least 1")
+        for name in ("tries", "processes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)} must be at least 1")
 
 
-def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -> Episode:
-    """One episode of the expert; noise changes what is done, never the label."""
+def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool, attempt: int = 0) -> Episode:
+    """One episode of the expert; noise changes what is done, never the label. Each `attempt` has its own."""
     observation, info = env.reset(seed=seed)
     told = [info.get("is_success")]
     expert.reset()
@@ -66,7 +69,7 @@ def record_episode(env: gymnasium.Env, expert: Expert, seed: int, noise: bool) -
         # Its own generator per episode, so that an episode depends on its seed alone.
         disturbance = DemonstrationNoise(
             env.action_space,
-            np.random.default_rng([seed, 1]),
+            np.random.default_rng([seed, 1, attempt] if attempt else [seed, 1]),
             getattr(env.unwrapped, "demonstration_noise", None),  # where an expert bears less than others do
         )
         disturbance.reset()
@@ -102,15 +105,16 @@ def try_episode(
     env: gymnasium.Env, expert: Expert, seed: int, config: RecordConfig, left_out: Counter[str]
 ) -> Episode | None:
     """One episode that may be learnt from, or None, with the reason counted in `left_out`."""
-    try:
-        episode = record_episode(env, expert, seed, config.noise)
-    except ExpertFailed as error:
-        left_out[str(error)] += 1
-        return None
-    if config.only_successes and episode.success is False:
-        left_out["no success"] += 1
-        return None
-    return episode
+    for attempt in range(config.tries):
+        try:
+            episode = record_episode(env, expert, seed, config.noise, attempt)
+        except ExpertFailed as error:
+            left_out[str(error)] += 1
+            return None
+        if not (config.only_successes and episode.success is False):
+            return episode
+    left_out["no success"] += 1
+    return None
 
 
 @dataclass(frozen=True)
