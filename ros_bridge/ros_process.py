@@ -42,12 +42,17 @@ def ros_process(url: str | None = None) -> Iterator[Any]:
         from rclpy.signals import SignalHandlerOptions
 
         options["signal_handler_options"] = SignalHandlerOptions.NO
-    previous = _interrupt_on_terminate()
+    ended: list[int] = []
+    previous = _interrupt_on_terminate(ended)
     try:
         rclpy.init(args=["--url", url] if url and not NATIVE else [], **options)
         yield rclpy
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RuntimeError:
+        # Where a signal comes while rclpy builds a message, what is raised then arrives as an error of its own.
+        if not ended:
+            raise
     finally:
         rclpy.try_shutdown()
         if previous is not None:
@@ -66,12 +71,14 @@ def spin_for(rclpy: Any, node: Any, seconds: float | None) -> None:
         executor.spin_once(timeout_sec=left)
 
 
-def _interrupt_on_terminate() -> Any:
-    """SIGTERM acts like Ctrl-C, so that the robot is told to stop; returns the handler to put back, or None."""
+def _interrupt_on_terminate(ended: list[int]) -> Any:
+    """SIGTERM acts like Ctrl-C, so that the robot is told to stop, and is noted in `ended`; returns the handler to put
+    back, or None."""
     if threading.current_thread() is not threading.main_thread():
         return None
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        ended.append(number)
         raise KeyboardInterrupt
 
     return signal.signal(signal.SIGTERM, interrupt)

@@ -29,6 +29,8 @@ _CONNECTIVE = re.compile(
 #: How many training instructions stand for all of them, and how many parts are looked at to choose them.
 _KNOWN, _LOOKED_AT = 96, 5000
 _MAX_KNOWN, _MAX_CLAUSES, _MAX_TOKENS = 4096, 64, 512
+#: Word pieces that a policy reads at least, though what it was trained on was shorter.
+_FEWEST_TOKENS = 32
 #: How many directions are kept of the encoder's numbers, and from how many parts they are found.
 _KEPT, _COMPARED = 64, 1000
 #: Words that English uses so often are no misspellings of others: pieces are numbered by how common they are.
@@ -70,7 +72,7 @@ class Sentences:
     max_distance: float
     words: tuple[str, ...] = ()
     max_clauses: int = 4
-    max_tokens: int = 32
+    max_tokens: int = _FEWEST_TOKENS
     encoder: str = NAME
     dimension: int = DIMENSION
 
@@ -97,9 +99,10 @@ class Sentences:
     def from_texts(cls, texts: Iterable[str], max_clauses: int = 4) -> Sentences:
         """The installed encoder, calibrated on training instructions; `UserError` where there are none.
 
-        The limit lies half-way between the training part that is farthest from those that stand for all, and
-        instructions that have nothing to do with them.
+        As many word pieces are read as the longest has. The limit lies half-way between the training part that is
+        farthest from those that stand for all, and instructions that have nothing to do with them.
         """
+        texts = list(texts)
         parts = sorted({part.lower() for text in texts for part in split_parts(text)})
         if not parts:
             raise UserError("there are no instructions to calibrate the sentence encoder on; record some first")
@@ -114,6 +117,7 @@ class Sentences:
         unrelated = float(np.quantile(1.0 - (encoder.encode(_UNRELATED) @ known.T).max(1), 0.05))
         limit = max(float(trained), (float(trained) + unrelated) / 2)
         words = sorted({word for part in parts for word in split_words(part) if len(word) >= SHORTEST})
+        longest = max(sum(encoder.pieces.count(part) for part in split_parts(text)) for text in texts)
         compared = [parts[i] for i in np.random.default_rng(1).permutation(len(parts))[:_COMPARED]]
         directions = _main_directions(np.concatenate(encoder.read(compared)[1]))
         if len(words) > MOST_WORDS:
@@ -125,6 +129,7 @@ class Sentences:
             round(limit, 4),
             tuple(words),
             max_clauses,
+            min(_MAX_TOKENS, max(_FEWEST_TOKENS, -(-longest // 8) * 8)),
         )
 
     @functools.cached_property

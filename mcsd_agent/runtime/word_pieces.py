@@ -44,6 +44,10 @@ class WordPieces:
                 break
         return [self._begin, *ids[: most - 2], self._end]
 
+    def count(self, text: str) -> int:
+        """How many pieces a text has."""
+        return sum(len(self._cut(word)) for word in _words(text))
+
     def is_common(self, word: str, first: int) -> bool:
         """Whether a word is one of the `first` pieces: they are listed by how often they were seen."""
         return self._ids.get(word, first) < first

@@ -10,10 +10,13 @@ import numpy as np
 from gymnasium import spaces
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.language import Vocabulary
+from mcsd_agent.language import Vocabulary, split_words
 from mcsd_agent.runtime.sentences import Sentences
 from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import Spec, TextSpec, spec_from_space, specs_from_space
+
+#: Words that a policy reads at least, though what it was trained on was shorter.
+_FEWEST_WORDS = 24
 
 
 class WordIds(spaces.MultiDiscrete):
@@ -80,11 +83,19 @@ def has_text(space: gymnasium.Space) -> bool:
     return isinstance(space, spaces.Dict) and any(isinstance(s, spaces.Text) for s in space.spaces.values())
 
 
-def vocabulary_for(env: gymnasium.Env, max_words: int = 24, resets: int = 256, said: Iterable[str] = ()) -> Vocabulary:
+def vocabulary_for(
+    env: gymnasium.Env, max_words: int | None = None, resets: int = 256, said: Iterable[str] = ()
+) -> Vocabulary:
     """The words an environment can say: its `instruction_words`, else those of `said`, else those heard in `resets`
-    episodes, which only a simulated environment is asked for."""
+    episodes, which only a simulated environment is asked for.
+
+    Without `max_words` the longest of `said`, or of what was heard, decides how many are read: at least 24.
+    """
     known = getattr(env.unwrapped, "instruction_words", None)
-    return Vocabulary.from_texts(known or instructions_of(env, said, resets), max_words)
+    texts = instructions_of(env, said, resets) if known is None else list(known)
+    heard = [*said] if known is not None else texts
+    longest = max((len(split_words(text)) for text in heard), default=0)
+    return Vocabulary.from_texts(texts, max_words or max(_FEWEST_WORDS, -(-longest // 8) * 8))
 
 
 def instructions_of(env: gymnasium.Env, said: Iterable[str] = (), resets: int = 256) -> list[str]:
@@ -108,7 +119,7 @@ def encoder_for(env: gymnasium.Env, kind: str = "words", said: Iterable[str] = (
         return None
     if kind == "sentence":
         return Sentences.from_texts(instructions_of(env, said))
-    return vocabulary_for(env, getattr(env.unwrapped, "instruction_max_words", 24), said=said)
+    return vocabulary_for(env, getattr(env.unwrapped, "instruction_max_words", None), said=said)
 
 
 def policy_specs(space: gymnasium.Space) -> tuple[dict[str, Spec], TextEncoder | None]:

@@ -83,6 +83,12 @@ def test_more_than_is_read_is_cut_behind(sentences):
     assert sentences.encode(long)[:, 3].all()
 
 
+def test_as_many_pieces_are_read_as_the_longest_instruction_of_training_has():
+    long = "go to the " + "very " * 40 + "red ball"
+    assert Sentences.from_texts([*TRAINED, long]).max_tokens == 48
+    assert Sentences.from_texts(TRAINED).max_tokens == 32
+
+
 def test_what_is_kept_of_a_piece_tells_colours_apart_whatever_has_them(sentences):
     def meaning(text: str) -> np.ndarray:
         return sentences.encode(text)[3, sentences.max_clauses :]  # the fourth word
