@@ -86,7 +86,7 @@ class _TextReader:
             raise ObservationError(
                 self._name, f"observation {self._name!r} is {type(text).__name__}; it must be a string"
             )
-        ids = self._vocabulary.encode(text)[None]
+        ids = np.array(self._vocabulary.encode(text)[None])  # memory of its own: see `unchanged`
         ids.flags.writeable = False
         if len(self._ids) >= _MAX_CACHED_TEXTS:
             self._ids.pop(next(iter(self._ids)))

@@ -21,6 +21,7 @@ from mcsd_agent.runtime.onnx_batch import sized
 from mcsd_agent.runtime.onnx_file import Model, Node
 from mcsd_agent.runtime.onnx_into import Call, bind
 from mcsd_agent.runtime.onnx_operators import FACTORIES, Kernel, NodeReader
+from mcsd_agent.runtime.unchanged import Unchanged
 
 #: Operator set versions whose meanings the operators here follow.
 OPSETS = range(18, 24)
@@ -65,8 +66,8 @@ class NumpyEngine:
         self._steady_inputs = tuple((name, array) for name, array in ports if name in settled)
         self._inputs = tuple((name, array) for name, array in ports if name not in settled)
         self._outputs = tuple(self._value(port.name, "the outputs", where) for port in model.outputs)
-        # The steady inputs' bytes for which the steady operations have run.
-        self._memo: tuple[bytes, ...] | None = None
+        # The steady inputs for which the steady operations have run.
+        self._unchanged = Unchanged()
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -74,14 +75,14 @@ class NumpyEngine:
         # Overflow in exp is how sigmoid saturates: not worth a warning, and results are checked anyway.
         with self._lock, np.errstate(all="ignore"):
             if self._steady_inputs:
-                memo = tuple([inputs[name].tobytes() for name, _ in self._steady_inputs])
-                if memo != self._memo:
-                    self._memo = None
+                steady = [inputs[name] for name, _ in self._steady_inputs]
+                if not self._unchanged.is_so(steady):
+                    self._unchanged.forget()
                     for name, array in self._steady_inputs:
                         array[...] = inputs[name]
                     for call in self._steady_calls:
                         call()
-                    self._memo = memo
+                    self._unchanged.remember(steady)
             for name, array in self._inputs:
                 array[...] = inputs[name]
             for call in self._calls:

@@ -15,6 +15,7 @@ from mcsd_agent.runtime.onnx_file import Model, Port
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
 from mcsd_agent.runtime.onnx_tensors import DTYPES
 from mcsd_agent.runtime.onnx_write import with_nodes
+from mcsd_agent.runtime.unchanged import Unchanged
 
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -26,20 +27,20 @@ class SteadyPart:
         ports = tuple(Port(name, np.dtype(np.float32), (None,)) for name in ends)
         self._engine = NumpyEngine(replace(model, outputs=ports), where, batch=batch)
         self.inputs = [port.name for port in model.inputs if port.name in steady]
-        self._memo: tuple[bytes, ...] | None = None
+        self._unchanged = Unchanged()
         # Of the other inputs the shapes may be asked for.
         self._arrays = {port.name: np.zeros([n or batch for n in port.shape], port.dtype) for port in model.inputs}
         self.values = dict(zip(ends, self._engine.run(self._arrays), strict=True))
 
     def update(self, inputs: Mapping[str, np.ndarray]) -> bool:
         """Whether `values` are others than after the last call."""
-        memo = tuple([inputs[name].tobytes() for name in self.inputs])
-        if memo == self._memo:
+        steady = [inputs[name] for name in self.inputs]
+        if self._unchanged.is_so(steady):
             return False
-        self._memo = None
+        self._unchanged.forget()
         results = self._engine.run(self._arrays | {name: inputs[name] for name in self.inputs})
         self.values = dict(zip(self.values, results, strict=True))
-        self._memo = memo
+        self._unchanged.remember(steady)
         return True
 
 
