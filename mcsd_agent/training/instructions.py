@@ -91,11 +91,11 @@ def vocabulary_for(
 
     Without `max_words` the longest of `said`, or of what was heard, decides how many are read: at least 24.
     """
+    said = list(said)
     known = getattr(env.unwrapped, "instruction_words", None)
-    texts = instructions_of(env, said, resets) if known is None else list(known)
-    heard = [*said] if known is not None else texts
+    heard = said if known else instructions_of(env, said, resets)
     longest = max((len(split_words(text)) for text in heard), default=0)
-    return Vocabulary.from_texts(texts, max_words or max(_FEWEST_WORDS, -(-longest // 8) * 8))
+    return Vocabulary.from_texts(known or heard, max_words or max(_FEWEST_WORDS, -(-longest // 8) * 8))
 
 
 def instructions_of(env: gymnasium.Env, said: Iterable[str] = (), resets: int = 256) -> list[str]:
