@@ -25,6 +25,7 @@ from mcsd_agent.grid_encoder import GridEncoder
 from mcsd_agent.instruction_encoders import InstructionEncoder, SentenceReader
 from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
+from mcsd_agent.runtime.sentences import Sentences
 from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec
 
@@ -242,8 +243,10 @@ class ObservationEncoder(nn.Module):
             if isinstance(vocabulary, Vocabulary):
                 self.instruction = InstructionEncoder(vocabulary, config.word_width, config.instruction_width)
             else:
-                parts = getattr(vocabulary, "max_clauses", 1)
-                self.instruction = SentenceReader(parts, vocabulary.size, config.word_width, config.instruction_width)
+                assert isinstance(vocabulary, Sentences)
+                self.instruction = SentenceReader(
+                    vocabulary.max_clauses, vocabulary.size, config.word_width, config.instruction_width
+                )
             code_width = width if listens else config.instruction_width
             if listens:
                 self.word_token = Linear(config.instruction_width, width)

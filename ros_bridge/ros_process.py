@@ -12,6 +12,9 @@ from typing import Any
 
 from mcsd_agent.errors import UserError
 
+#: Signals that came since the process became a node.
+_signals: list[int] = []
+
 
 def import_native(remedy: str = "leave --native out to use rosbridge") -> None:
     """Make this process one of native rclpy; `UserError` with `remedy` where there is none."""
@@ -42,21 +45,16 @@ def ros_process(url: str | None = None) -> Iterator[Any]:
         from rclpy.signals import SignalHandlerOptions
 
         options["signal_handler_options"] = SignalHandlerOptions.NO
-    ended: list[int] = []
-    previous = _interrupt_on_terminate(ended)
+    previous = _interrupt_on_signals()
     try:
         rclpy.init(args=["--url", url] if url and not NATIVE else [], **options)
         yield rclpy
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RuntimeError:
-        # Where a signal comes while rclpy builds a message, what is raised then arrives as an error of its own.
-        if not ended:
-            raise
     finally:
         rclpy.try_shutdown()
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def spin_for(rclpy: Any, node: Any, seconds: float | None) -> None:
@@ -68,17 +66,23 @@ def spin_for(rclpy: Any, node: Any, seconds: float | None) -> None:
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
-        executor.spin_once(timeout_sec=left)
+        try:
+            executor.spin_once(timeout_sec=left)
+        except RuntimeError:
+            # A signal that comes while native rclpy builds a message arrives as an error of rclpy's own.
+            if not _signals:
+                raise
+            raise KeyboardInterrupt from None
 
 
-def _interrupt_on_terminate(ended: list[int]) -> Any:
-    """SIGTERM acts like Ctrl-C, so that the robot is told to stop, and is noted in `ended`; returns the handler to put
-    back, or None."""
+def _interrupt_on_signals() -> dict[int, Any]:
+    """Ctrl-C and SIGTERM interrupt, so that the robot is told to stop; returns the handlers to put back."""
     if threading.current_thread() is not threading.main_thread():
-        return None
+        return {}
+    _signals.clear()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        ended.append(number)
+        _signals.append(number)
         raise KeyboardInterrupt
 
-    return signal.signal(signal.SIGTERM, interrupt)
+    return {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -60,7 +60,7 @@ class Batches(Iterator[Batch]):
         # Every text once: a tick has the number of its text.
         self.numbers: dict[str, int] = {}
         self.texts: list[np.ndarray] = []
-        self.encoded = np.zeros((0,))
+        self.encoded = np.zeros((0,))  # the same as one array, which is indexed by ticks
         self.queue: list[list[int]] = []
         self.exchange = _exchange(policy, augment, mirror or {})
 

@@ -71,6 +71,7 @@ def add_commands(command: AddCommand) -> None:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--processes", type=int, default=2)
     sub.add_argument("--no-noise", dest="noise", action="store_false", help="do not disturb the expert")
+    sub.add_argument("--tries", type=int, default=1, help="times that a failed episode is tried, with other noise")
     add_set(sub, "an argument of the environment")
     add_record_arguments(sub)
 

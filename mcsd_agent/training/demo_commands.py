@@ -29,6 +29,7 @@ def record_command(options: argparse.Namespace) -> Result:
         options.expert,
         1000 if options.episodes is None else options.episodes,
         noise=options.noise,
+        tries=options.tries,
         processes=options.processes,
     )
     report = Reporter(options.quiet)

@@ -105,7 +105,8 @@ def try_episode(
     env: gymnasium.Env, expert: Expert, seed: int, config: RecordConfig, left_out: Counter[str]
 ) -> Episode | None:
     """One episode that may be learnt from, or None, with the reason counted in `left_out`."""
-    for attempt in range(config.tries):
+    is_disturbed = config.noise and isinstance(env.action_space, spaces.Box)
+    for attempt in range(config.tries if is_disturbed else 1):
         try:
             episode = record_episode(env, expert, seed, config.noise, attempt)
         except ExpertFailed as error:

@@ -150,6 +150,7 @@ class _Slot:
 
     def __init__(self, env: gymnasium.Env, expert: Expert | None, expert_share: float) -> None:
         self.env, self.expert, self.expert_share = env, expert, expert_share
+        self.planner = expert if isinstance(expert, PlanningExpert) else None
         self.is_over = True
         #: Whether the episode is over and its last observation still to be judged.
         self.looks_back = False
@@ -184,8 +185,8 @@ class _Slot:
             return self._episode() if self.actions else None
         if self.expert_share and self.drawn.random() < self.expert_share:
             action = self.labels[-1]
-        if isinstance(self.expert, PlanningExpert):
-            self.expert.see(action)
+        if self.planner is not None:
+            self.planner.see(action)
         self.observations.append(self.observation)
         self.actions.append(action)
         self.observation, reward, self.terminated, truncated, self.info = self.env.step(action)
