@@ -19,6 +19,8 @@ from mcsd_agent.runtime.package import read_package
 from mcsd_agent.runtime.robot import Reading
 from mcsd_agent.runtime.sentences import Sentences
 from mcsd_agent.spaces import BoxSpec, MultiDiscreteSpec, TextSpec
+from mcsd_agent.training.episodes import Episode
+from mcsd_agent.training.imitation import ImitationConfig, train_by_imitation
 
 TEXTS = [f"go to the {colour} {shape}" for colour in ("red", "green", "blue") for shape in ("ball", "box", "cone")]
 RED, BLUE = "go to the red ball", "go to the blue box"
@@ -154,6 +156,29 @@ def test_where_it_imitates_pieces_are_blurred_and_some_left_out_but_never_all_of
     assert not reader(torch.zeros(1, 8, 10)).any()
     reader.noise, reader.left_out = 0.0, 0.9
     assert torch.equal(reader(one), reader.eval()(one))
+
+
+def test_pieces_are_blurred_while_it_imitates_and_at_no_other_time():
+    sentences = Sentences.from_texts(TEXTS)
+    specs = {
+        "x": BoxSpec((3,)),
+        "instruction": TextSpec(sentences.max_tokens, embedding=sentences.size, dtype="float32"),
+    }
+    config = PolicyConfig(width=16, layers=1, encoder=EncoderConfig(instruction="sentence"))
+    policy = Policy(specs, BoxSpec((2,), low=(-1.0,), high=(1.0,)), config, sentences)
+    reader, blurred = policy.encoder.instruction, []
+    seen = {"x": np.zeros((4, 3), np.float32), "instruction": [RED] * 4}
+    episode = Episode(0, seen, np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32), np.zeros(4), True, True)
+    average = train_by_imitation(
+        policy,
+        [episode],
+        ImitationConfig(updates=2),
+        report_every=1,
+        on_progress=lambda _: blurred.append(reader.blurs),
+    )
+    assert blurred == [True, True]
+    assert not reader.blurs
+    assert not average.encoder.instruction.blurs
 
 
 def test_labels_of_factors_are_sums_of_their_parts():

@@ -97,6 +97,15 @@ def test_what_is_kept_of_a_piece_tells_colours_apart_whatever_has_them(sentences
     assert np.linalg.norm(red - also_red) < 0.6 * np.linalg.norm(red - blue)
 
 
+def test_what_is_kept_of_the_pieces_says_nearly_all_of_how_they_differ(sentences):
+    pieces = np.concatenate(SentenceEncoder.installed().read(TRAINED)[1])
+    kept = np.concatenate(
+        [sentences.encode(text)[: sentences.tokens(text), sentences.max_clauses :] for text in TRAINED]
+    )
+    before, after = (np.linalg.norm(x[:50, None] - x[None, 50:100], axis=-1).ravel() for x in (pieces, kept))
+    assert np.corrcoef(before, after)[0, 1] > 0.98
+
+
 def test_one_wrong_letter_is_put_right_and_no_more(sentences):
     right = sentences.encode("look at the yellow cone")
     for text in ("look at the yelow cone", "lok at the yellow cne", "LOOK AT THE YELLOW COEN"):

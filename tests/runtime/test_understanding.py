@@ -53,6 +53,13 @@ def test_a_part_far_from_training_is_named(by_sentence):
     assert "5 parts" in by_sentence.objection(", then ".join(["face the red ball"] * 5))
 
 
+def test_more_word_pieces_than_are_read_are_an_objection(by_sentence):
+    objection = Understanding(by_sentence._encoder, max_distance=2.0).objection(
+        "go to the " + "very " * 40 + "red ball"
+    )
+    assert "45 word pieces; the policy reads 32" in objection
+
+
 def test_the_limit_can_be_set(by_sentence):
     sentences = by_sentence._encoder
     assert Understanding(sentences, max_distance=2.0).objection("make me a sandwich") == ""

@@ -14,9 +14,7 @@ from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec
 from mcsd_agent.training.config import ImitateConfig, load_config
 from mcsd_agent.training.demos import RecordConfig, load_demonstrations, record
-from mcsd_agent.training.environments import make_env
 from mcsd_agent.training.imitation import ImitationConfig, train_by_imitation
-from mcsd_agent.training.instructions import encoder_for
 from mcsd_agent.training.leakage import Beginnings
 from mcsd_agent.training.runs import demonstrations
 
@@ -83,12 +81,3 @@ def test_a_thousand_demonstrations_teach_to_go_to_what_is_named(tmp_path, capsys
     argmax, sampled = json.loads(capsys.readouterr().out.splitlines()[-1])["evaluation"]
     assert min(argmax["success"], sampled["success"]) >= 0.95
     assert Path(tmp_path / "run" / "policy.mcsd").is_file()
-
-
-@pytest.mark.parametrize("kind", ["words", "sentence"])
-def test_the_longest_instruction_of_training_is_read_to_its_end(kind):
-    env = make_env("BabyAI-BossLevel-v0")
-    long = "put the red ball next to the blue box on your left and " * 3 + "open the door, then pick up the grey key"
-    encoder = encoder_for(env, kind, [long, "go to the door"])
-    other = long.replace("grey", "red")
-    assert (encoder.encode(long) != encoder.encode(other)).any()
