@@ -69,5 +69,5 @@ class GridSymmetries:
 def _looked_up(table: np.ndarray, values: np.ndarray) -> np.ndarray:
     """`table[i, values[i]]` for every episode i, in the dtype of `values`."""
     rows = np.arange(len(table)).reshape(-1, *[1] * (values.ndim - 1))
-    # One index into the flat table takes a third of the time of two.
+    # One index into the flat table takes half the time of two.
     return np.take(table.astype(values.dtype), values + rows * table.shape[1])

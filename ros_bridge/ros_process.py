@@ -85,4 +85,7 @@ def _interrupt_on_signals() -> dict[int, Any]:
         _signals.append(number)
         raise KeyboardInterrupt
 
-    return {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Of a job in the background Ctrl-C is ignored, and stays so.
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    numbers = (signal.SIGTERM,) if is_ignored else (signal.SIGINT, signal.SIGTERM)
+    return {number: signal.signal(number, interrupt) for number in numbers}

@@ -94,6 +94,22 @@ def test_an_exchange_keeps_what_the_mission_names_where_it_is_seen():
     assert turned > 5
 
 
+def test_every_episode_of_a_batch_has_an_exchange_of_its_own():
+    (episode,) = record(RecordConfig("BabyAI-PickupLoc-v0", expert="babyai-bot", episodes=1, processes=1))
+    vocabulary = Vocabulary.from_texts([" ".join((*COLOURS, *KINDS)), episode.instruction])
+    names = ["", "?", *vocabulary.words]
+    cells = np.repeat(np.asarray(episode.observations["image"], np.int64)[None], 12, 0)
+    missions = np.repeat(np.stack([vocabulary.encode(t) for t in episode.observations["mission"]])[None], 12, 0)
+    nothing = np.zeros(cells.shape[:2], np.int64)
+    exchange = GridSymmetries(["colours"], vocabulary.ids)
+    new_cells, _, new_missions, _ = exchange(cells, nothing, missions, nothing, np.random.default_rng(0))
+    before = [names[k] for k in missions[0, 0] if k]
+    for i in range(12):
+        after = [names[k] for k in new_missions[i, 0] if k]
+        np.testing.assert_array_equal(named(cells[i : i + 1], before), named(new_cells[i : i + 1], after))
+    assert len({view.tobytes() for view in new_cells}) > 6
+
+
 def named(cells: np.ndarray, words: list[str]) -> np.ndarray:
     """In how many cells of each tick lies what the words name."""
     view = cells.reshape(cells.shape[1], -1, 3)

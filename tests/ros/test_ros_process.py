@@ -32,12 +32,31 @@ def spin_and_fail_to_stop() -> None:
         raise RuntimeError("the robot could not be stopped")
 
 
+@pytest.fixture
+def foreground():
+    """Ctrl-C as in a terminal, whatever the tests were started from."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_amid_a_message_ends_it_as_quietly_as_at_any_other_moment(own_server, number):
     before = signal.getsignal(number)
     with ros_process(own_server.url):
         spin_for(spinning(lambda: fail_as_rclpy(number)), None, None)
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.usefixtures("foreground")
+def test_an_ignored_signal_stays_ignored(own_server):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with ros_process(own_server.url):
+        os.kill(os.getpid(), signal.SIGINT)
+        went_on = True
+    assert went_on
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_other_errors_are_not_hidden_nor_those_on_the_way_out(own_server):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
-from mcsd_agent.spaces import BoxSpec, DiscreteSpec
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, TextSpec
 from mcsd_agent.training.batches import Batches
 from mcsd_agent.training.episodes import Episode
 from mcsd_agent.training.imitation import ImitationConfig, train_by_imitation
@@ -75,6 +76,23 @@ def test_each_epoch_holds_every_episode_once_and_padding_is_masked():
             assert set(labels[row, :length].tolist()) <= {0, 1}
     expected = [(len(e), float(e.observations["observation"][1, 0])) for e in episodes]
     assert sorted(seen) == sorted(expected)
+
+
+def test_what_is_said_in_episodes_that_join_later_is_read_too():
+    vocabulary = Vocabulary.from_texts(["go to the red ball"], max_words=6)
+    specs = {"x": BoxSpec((1,)), "instruction": TextSpec(6)}
+    listener = Policy(specs, DiscreteSpec(2), PolicyConfig(width=16, layers=1), vocabulary)
+
+    def said(seed: int, text: str) -> Episode:
+        seen = {"x": np.zeros((2, 1), np.float32), "instruction": [text] * 2}
+        return Episode(seed, seen, np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(2), True, True)
+
+    batches = Batches(listener, 2, np.random.default_rng(0))
+    batches.add([said(0, "go")])
+    next(batches)
+    batches.add([said(1, "red ball")])
+    heard = [tuple(next(batches).observations["instruction"][0, 0].tolist()) for _ in range(2)]
+    assert set(heard) == {tuple(vocabulary.encode(text).tolist()) for text in ("go", "red ball")}
 
 
 def test_dagger_rounds_come_in_order_and_their_episodes_are_learnt_from():
