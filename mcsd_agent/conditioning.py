@@ -12,6 +12,7 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcsd_agent.kernels.linear import Linear
@@ -30,11 +31,7 @@ def attends(conditioning: Conditioning) -> bool:
 
 
 class LanguageAttention(nn.Module):
-    """An instruction's `heads` queries over tokens of what is seen: `(n, tokens, token_width)` to `(n, width)`.
-
-    `keys` are what is asked for, where that is not the tokens themselves. Keys and queries that are sums, of a colour's
-    vector and a shape's, match in a sum, so that a colour and a shape that were never named together are found too.
-    """
+    """An instruction's `heads` queries over tokens of what is seen: `(n, tokens, token_width)` to `(n, width)`."""
 
     def __init__(self, code_width: int, token_width: int, width: int, heads: int = 4) -> None:
         super().__init__()
@@ -42,10 +39,47 @@ class LanguageAttention(nn.Module):
         self.out = Linear(heads * token_width, width)
         self.heads = heads
 
-    def forward(self, tokens: Tensor, said: Tensor, index: Tensor | None, keys: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, said: Tensor, index: Tensor | None) -> Tensor:
         """`said` `(instructions, code_width)`; `index` `(n,)` says which of them a row heard, None: row i heard i."""
         query = self.query(said)
         query = (query if index is None else query[index]).unflatten(-1, (self.heads, -1))
-        keys = tokens if keys is None else keys
-        scores = query @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])
+        scores = query @ tokens.transpose(1, 2) / math.sqrt(tokens.shape[-1])
         return self.out((torch.softmax(scores, -1) @ tokens).flatten(1))
+
+
+class LabelAttention(nn.Module):
+    """An instruction's queries over tokens that have labels: `(n, tokens, token_width)` to `(n, width)`.
+
+    A label may be a combination, of a colour and a shape. Each factor is asked for by a question of its own, and a
+    token's score is the sum of how well its factors answer. So what asks for the colour cannot learn which shapes go
+    with it, and combinations that were never named are found too: a query over whole labels learns that these are
+    never meant. Queries and keys have length 1, with a learned sharpness: a word that is nearly another asks alike.
+    """
+
+    def __init__(self, answer_shape: tuple[int, int, int], factors: int, token_width: int, width: int) -> None:
+        """`answer_shape` is that of `instruction_encoders.Heard.answers`, without n."""
+        super().__init__()
+        parts, questions, answer_width = answer_shape
+        heads = 4 if questions == 1 else max(1, questions // factors)
+        asked = torch.randn(answer_width, heads, factors, token_width) / math.sqrt(answer_width)
+        self.query = nn.Parameter(asked)
+        self.sharpness = nn.Parameter(torch.full((heads, factors, 1), math.log(8.0)))
+        self.out = Linear(parts * heads * token_width, width)
+
+    def forward(self, tokens: Tensor, labels: Tensor, keys: Tensor, answers: Tensor, index: Tensor | None) -> Tensor:
+        """`labels` `(n, tokens)`, `keys` `(labels, factors, token_width)`, `answers` `(instructions, …)`.
+
+        `index` `(n,)` says which instruction a row heard, None: row i heard i.
+        """
+        heads, factors = self.sharpness.shape[:2]
+        if answers.shape[2] > 1:
+            of_each = answers[:, :, : heads * factors].unflatten(2, (heads, factors))
+            query = (of_each[..., None, :] @ self.query.permute(1, 2, 0, 3)).squeeze(-2)
+        else:
+            query = (answers[:, :, 0] @ self.query.flatten(1)).unflatten(-1, self.query.shape[1:])
+        query = F.normalize(query, dim=-1) * self.sharpness.exp()
+        # A label's score is the same wherever it is seen: once per instruction, (instructions, labels, looks).
+        scores = F.normalize(keys, dim=-1).flatten(1) @ query.flatten(3).flatten(1, 2).transpose(1, 2)
+        rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
+        seen = F.embedding(labels + (rows * scores.shape[1])[:, None], scores.flatten(0, 1))
+        return self.out((torch.softmax(seen, 1).transpose(1, 2) @ tokens).flatten(1))

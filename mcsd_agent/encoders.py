@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcsd_agent.conditioning import Conditioning, LanguageAttention, attends, films
+from mcsd_agent.conditioning import Conditioning, LabelAttention, attends, films
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.grid_encoder import GridEncoder
-from mcsd_agent.instruction_encoders import InstructionEncoder, SentenceReader
+from mcsd_agent.instruction_encoders import Heard, InstructionEncoder, SentenceReader
 from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.runtime.sentences import Sentences
@@ -141,9 +141,14 @@ class ScanEncoder(nn.Module):
     """A lidar scan with a class label per ray: `(n, rays)` metres and labels to `(n, width)`."""
 
     def __init__(
-        self, ranges: BoxSpec, labels: MultiDiscreteSpec, width: int, config: EncoderConfig, code_width: int
+        self,
+        ranges: BoxSpec,
+        labels: MultiDiscreteSpec,
+        width: int,
+        config: EncoderConfig,
+        answer_shape: tuple[int, int, int] | None,
     ) -> None:
-        """`code_width` 0 is no instruction."""
+        """`answer_shape` is that of `Heard.answers`, None where there is no instruction."""
         super().__init__()
         rays, top = ranges.size, float(ranges.bounds()[1].max())
         if len(labels.nvec) != rays or not 0.0 < top < float("inf"):
@@ -162,19 +167,28 @@ class ScanEncoder(nn.Module):
         self.label = nn.Embedding(max(labels.nvec) - self.combined, config.ray_width)
         self.ray = Linear(2, config.ray_width, bias=False)
         self.linear = Linear(rays * config.ray_width, width)
-        self.asks: LanguageAttention | None = None
-        if attends(config.conditioning) and code_width:
-            self.asks = LanguageAttention(code_width, config.ray_width, width)
+        self.asks: LabelAttention | None = None
+        if attends(config.conditioning) and answer_shape is not None:
+            self.asks = LabelAttention(answer_shape, max(1, len(self.factors)), config.ray_width, width)
             self.bearings = nn.Parameter(0.5 * torch.randn(rays, config.ray_width))
 
-    def _table(self) -> Tensor:
-        """The embedding of every label, `(labels, ray_width)`."""
+    def _by_factor(self) -> Tensor:
+        """For every label the embedding of each factor, `(labels, factors, ray_width)`; its own where it has none."""
+        own = self.label.weight[:, None]
+        if not self.combined:
+            return own
+        sizes = tuple(len(factor) for factor in self.factors)
+        grid = [
+            factor.reshape(*(n if k == i else 1 for k, n in enumerate(sizes)), -1).expand(*sizes, -1)
+            for i, factor in enumerate(self.factors)
+        ]
+        return torch.cat([torch.stack(grid, -2).flatten(0, -3), own.expand(-1, len(sizes), -1)])
+
+    def _table(self, by_factor: Tensor) -> Tensor:
+        """The embedding of every label, `(labels, ray_width)`: the sum over its factors."""
         if not self.combined:
             return self.label.weight
-        combined = self.factors[0]
-        for factor in list(self.factors)[1:]:
-            combined = (combined[:, None] + factor).flatten(0, 1)
-        return torch.cat([combined / math.sqrt(len(self.factors)), self.label.weight])
+        return torch.cat([by_factor[: self.combined].sum(1) / math.sqrt(len(self.factors)), self.label.weight])
 
     def forward(
         self,
@@ -182,28 +196,30 @@ class ScanEncoder(nn.Module):
         labels: Tensor,
         film: Tensor | None,
         index: Tensor | None = None,
-        said: Tensor | None = None,
+        answers: Tensor | None = None,
     ) -> Tensor:
         """`film` `(instructions, 2 * ray_width)` is scale and shift, `index` `(n,)` the instruction of each row.
 
         Without `index` row i has instruction i. What is modulated is the small table of label embeddings, once
         per instruction, and not every ray: the label says how much its range matters.
         """
-        table = self._table()
-        # What is asked for are labels as they are, whatever the instruction makes of them.
-        names = None if self.asks is None else F.embedding(labels, table)
+        by_factor = self._by_factor()
+        table, names = self._table(by_factor), labels
         if film is not None:
             scale, shift = film[:, None].chunk(2, -1)
             rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
-            labels = labels + (rows * table.shape[0])[:, None]
+            names = labels + (rows * table.shape[0])[:, None]
             table = (table * (1.0 + scale) + shift).flatten(0, 1)
         # Far geometry from the first feature, what is about to be hit from the second.
         near = (0.075 * self.max_range) / ranges.clamp(min=0.0375 * self.max_range)
         geometry = torch.stack([1.0 - ranges / self.max_range, near], -1)
-        x = torch.addmm(F.embedding(labels, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
+        x = torch.addmm(F.embedding(names, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
         x = F.silu(x).unflatten(0, labels.shape)
         y = self.linear(x.flatten(1))
-        return y if self.asks is None or said is None else y + self.asks(x + self.bearings, said, index, names)
+        if self.asks is None or answers is None:
+            return y
+        # What is asked for are labels as they are, whatever FiLM makes of them.
+        return y + self.asks(x + self.bearings, labels, by_factor, answers, index)
 
 
 class ObservationEncoder(nn.Module):
@@ -231,7 +247,7 @@ class ObservationEncoder(nn.Module):
             raise UserError(f"observation entry {texts[0]!r} is Text; give the policy a vocabulary")
         self.text = texts[0] if texts else None
         entries: dict[str, nn.Module] = {}
-        code_width = 0
+        code_width, answer_shape = 0, None
         if self.text is not None and vocabulary is not None:
             is_words = isinstance(vocabulary, Vocabulary)
             if is_words != (config.instruction == "words"):
@@ -248,6 +264,7 @@ class ObservationEncoder(nn.Module):
                     vocabulary.max_clauses, vocabulary.size, config.word_width, config.instruction_width
                 )
             code_width = width if listens else config.instruction_width
+            answer_shape = (1, 1, width) if listens else self.instruction.answer_shape
             if listens:
                 self.word_token = Linear(config.instruction_width, width)
             entries[self.text] = Linear(code_width, width)
@@ -259,7 +276,7 @@ class ObservationEncoder(nn.Module):
                 raise UserError(
                     f"encoder.scan={list(config.scan)} must name a Box and a MultiDiscrete entry, in this order"
                 )
-            entries[self._scan_name] = ScanEncoder(ranges, labels, width, config, code_width)
+            entries[self._scan_name] = ScanEncoder(ranges, labels, width, config, answer_shape)
         if config.grid:
             cells = specs[config.grid]
             if not isinstance(cells, MultiDiscreteSpec):
@@ -306,29 +323,30 @@ class ObservationEncoder(nn.Module):
     def hear(self, observation: dict[str, Tensor]) -> Tensor:
         """What is being said as a token `(batch, width)`, for the backbone that listens."""
         assert self.text is not None
-        return self.word_token(self.instruction(observation[self.text]))
+        return self.word_token(self.instruction(observation[self.text]).code)
 
     def hear_over_time(self, observations: dict[str, Tensor]) -> Tensor:
         """The same for sequences: `(batch, time, width)`."""
         assert self.text is not None
         ids = observations[self.text]
-        codes, index = self.instruction.over_time(ids)
-        return self.word_token(codes)[index].unflatten(0, ids.shape[:2])
+        heard, index = self.instruction.over_time(ids)
+        return self.word_token(heard.code)[index].unflatten(0, ids.shape[:2])
 
     def forward(self, observation: dict[str, Tensor], code: Tensor | None = None) -> Tensor:
         """Arrays `(batch, *shape)` to tokens `(batch, K, width)`; `code` replaces the instruction's own."""
-        if code is None and self.text is not None:
-            code = self.instruction(observation[self.text])
-        return self._tokens(observation, code)
+        heard = None if code is None else Heard.whole(code)
+        if heard is None and self.text is not None:
+            heard = self.instruction(observation[self.text])
+        return self._tokens(observation, heard)
 
     def over_time(self, observations: dict[str, Tensor], code: Tensor | None = None) -> Tensor:
         """Arrays `(batch, time, *shape)` to tokens `(batch, time, K, width)`; `code` `(batch, time, width)`."""
         batch, time = next(iter(observations.values())).shape[:2]
-        said, index = (None if code is None else code.flatten(0, 1)), None
-        if code is None and self.text is not None:
-            said, index = self.instruction.over_time(observations[self.text])
+        heard, index = (None if code is None else Heard.whole(code.flatten(0, 1))), None
+        if heard is None and self.text is not None:
+            heard, index = self.instruction.over_time(observations[self.text])
         flat = {k: v.flatten(0, 1) for k, v in observations.items()}
-        return self._tokens(flat, said, index).unflatten(0, (batch, time))
+        return self._tokens(flat, heard, index).unflatten(0, (batch, time))
 
     def update_statistics(self, observation: dict[str, Tensor]) -> None:
         """Merge fresh observations `(n, *shape)` into the running scales of vector entries."""
@@ -337,8 +355,9 @@ class ObservationEncoder(nn.Module):
             if isinstance(entry, VectorEncoder):
                 entry.update_statistics(observation[name])
 
-    def _tokens(self, observation: dict[str, Tensor], said: Tensor | None, index: Tensor | None = None) -> Tensor:
-        """`said` holds one code per instruction, `index` which of them each row heard (None: row i heard code i)."""
+    def _tokens(self, observation: dict[str, Tensor], heard: Heard | None, index: Tensor | None = None) -> Tensor:
+        """`heard` holds one row per instruction, `index` which of them each tick heard (None: tick i heard row i)."""
+        said, answers = (None, None) if heard is None else heard
         parts = []
         for name in self.names:
             entry = self.entries[_module_name(name)]
@@ -347,7 +366,7 @@ class ObservationEncoder(nn.Module):
                 parts.append(code if index is None else code[index])
             elif isinstance(entry, ScanEncoder):
                 film = None if said is None or not films(self.config.conditioning) else self.film(said)
-                parts.append(entry(*(observation[k] for k in self.config.scan), film, index, said))
+                parts.append(entry(*(observation[k] for k in self.config.scan), film, index, answers))
             elif isinstance(entry, GridEncoder):
                 parts.append(entry(observation[name], said, index))
             else:

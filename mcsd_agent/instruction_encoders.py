@@ -1,4 +1,4 @@
-"""What was said to one vector, `(n, instruction_width)`; nothing said is zeros.
+"""What was said to one vector, `(n, instruction_width)`, zeros where nothing is; and to what it asks for, see `Heard`.
 
 - `InstructionEncoder`: word ids, each with an embedding of its own that is learnt, read in order by a GRU;
 - `SentenceReader`: what a pretrained sentence encoder made of its word pieces, in their context; the encoder stays as
@@ -9,6 +9,8 @@ Either is computed once per change of the instruction, and not once per tick.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -16,30 +18,43 @@ from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.language import Vocabulary
 
 
+class Heard(NamedTuple):
+    """What a reader makes of n instructions."""
+
+    code: Tensor  # (n, width), the whole of each
+    answers: Tensor  # (n, parts, questions, answer_width), of each part what each question picked out of it
+
+    @staticmethod
+    def whole(code: Tensor) -> Heard:
+        """Where parts are not told apart: one part, and one question that is answered by the code."""
+        return Heard(code, code[:, None, None])
+
+
 class _OverTime(nn.Module):
-    def over_time(self, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Each run of equal rows of `(batch, time, …)` read once: codes `(runs, width)`, index `(batch * time,)`."""
+    def over_time(self, said: Tensor) -> tuple[Heard, Tensor]:
+        """Each run of equal rows of `(batch, time, …)` read once, and which of them was heard, `(batch * time,)`."""
         fresh = torch.ones(said.shape[:2], dtype=torch.bool, device=said.device)
         fresh[:, 1:] = (said[:, 1:] != said[:, :-1]).flatten(2).any(-1)
         return self(said[fresh]), fresh.flatten().cumsum(0) - 1
 
 
 class InstructionEncoder(_OverTime):
-    """Word ids `(n, words)`, padded on the left, to `(n, instruction_width)`."""
+    """Word ids `(n, words)`, padded on the left."""
 
     def __init__(self, vocabulary: Vocabulary, word_width: int, instruction_width: int) -> None:
         super().__init__()
+        self.answer_shape = (1, 1, instruction_width)
         self.words = nn.Embedding(vocabulary.size, word_width, padding_idx=0)
         self.reader = nn.GRU(word_width, instruction_width, batch_first=True)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor) -> Heard:
         """Read the words in order."""
         _, last = self.reader(self.words(ids))
-        return last[0] * (ids[:, -1:] != 0)
+        return Heard.whole(last[0] * (ids[:, -1:] != 0))
 
 
 class SentenceReader(_OverTime):
-    """Word pieces of a pretrained encoder `(n, tokens, parts + size)` to `(n, instruction_width)`.
+    """Word pieces of a pretrained encoder, `(n, tokens, parts + size)`.
 
     The first numbers of a piece say which part it belongs to, and are zeros where there is none. Of every part a few
     learned questions pick out what they ask for, wherever it stands (pooling by attention); a GRU reads the answers of
@@ -50,14 +65,15 @@ class SentenceReader(_OverTime):
     noise, left_out = 0.5, 0.15
     blurs = False
 
-    def __init__(self, parts: int, size: int, word_width: int, instruction_width: int, questions: int = 4) -> None:
+    def __init__(self, parts: int, size: int, word_width: int, instruction_width: int, questions: int = 8) -> None:
         super().__init__()
         self.parts = parts
+        self.answer_shape = (parts, questions, word_width)
         self.questions = Linear(size - parts, questions, bias=False)
         self.inward = Linear(size - parts, word_width, bias=False)
         self.reader = nn.GRU(questions * word_width, instruction_width, batch_first=True)
 
-    def forward(self, pieces: Tensor) -> Tensor:
+    def forward(self, pieces: Tensor) -> Heard:
         """Ask each part, then read the answers in order."""
         within, meaning = pieces[..., : self.parts], pieces[..., self.parts :]
         said = within.amax((1, 2))
@@ -68,6 +84,6 @@ class SentenceReader(_OverTime):
         # of each part, each question's share in each piece: (n, tokens, parts, questions)
         scores = self.questions(meaning)[:, :, None] - 1e4 * (1.0 - within[..., None])
         shares = torch.softmax(scores, 1) * within[..., None]
-        answers = shares.flatten(2).transpose(1, 2) @ self.inward(meaning)
-        _, last = self.reader(answers.unflatten(1, (self.parts, -1)).flatten(2))
-        return last[0] * said[:, None]
+        answers = (shares.flatten(2).transpose(1, 2) @ self.inward(meaning)).unflatten(1, (self.parts, -1))
+        _, last = self.reader(answers.flatten(2))
+        return Heard(last[0] * said[:, None], answers)

@@ -109,7 +109,14 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", POLICIES)
+#: What is not the default: most of the seconds, for what the others show.
+OTHER_BACKBONES = ("every switch", "lstm", "transformer", "state space", "mingru")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.thorough if name in OTHER_BACKBONES else ()) for name in POLICIES],
+)
 def test_every_kind_of_policy_runs_as_trained_in_all_engines(name: str, tmp_path: Path) -> None:
     policy = make_policy(**POLICIES[name]).train()
     path = tmp_path / "policy.mcsd"
@@ -300,11 +307,11 @@ def test_samples_stay_within_bounds_and_cover_them() -> None:
     ("name", "weights"),
     [
         ("extended", "float16"),
-        ("paper", "bfloat16"),
         ("paper", "int8"),
-        ("every switch", "int8"),
-        ("lstm", "int8"),
-        ("image and discrete", "int8"),
+        pytest.param("paper", "bfloat16", marks=pytest.mark.thorough),
+        pytest.param("every switch", "int8", marks=pytest.mark.thorough),
+        pytest.param("lstm", "int8", marks=pytest.mark.thorough),
+        pytest.param("image and discrete", "int8", marks=pytest.mark.thorough),
     ],
 )
 def test_rounded_weights_run_the_same_in_all_engines_and_load(name: str, weights: Any, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcsd_agent.artifact import export_policy
-from mcsd_agent.conditioning import LanguageAttention
+from mcsd_agent.conditioning import LabelAttention
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.errors import UserError
 from mcsd_agent.language import Vocabulary
@@ -65,39 +65,66 @@ def test_a_sequence_is_its_steps_and_a_new_instruction_acts_on_the_next_tick(con
     torch.testing.assert_close(state, final, rtol=0, atol=1e-10)
 
 
-def test_what_is_exported_obeys_alike(tmp_path):
-    net, seen = policy("prefix", "grid"), observations("grid")
+@pytest.mark.parametrize(("conditioning", "kind"), [("prefix", "grid"), ("attention", "scan")])
+def test_what_is_exported_obeys_alike(conditioning, kind, tmp_path):
+    net, seen = policy(conditioning, kind), observations(kind)
     export_policy(net, tmp_path / "p.mcsd", rate_hz=10.0, parity_observations=60)
     streams = [Stream.load(tmp_path / "p.mcsd", engine=engine) for engine in ("onnx", "numpy")]
     states = [stream.initial_state() for stream in streams]
     for t in range(TIME):
         said = "Go to the red ball!" if t < 3 else "face the blue box"
-        now = {"image": seen["image"][0, t].numpy(), "direction": int(seen["direction"][0, t]), "mission": said}
+        now = {
+            k: v[0, t].numpy().astype(str(net.observation_specs[k].dtype)) for k, v in seen.items() if k != "mission"
+        }
+        now["mission"] = said
         for i, stream in enumerate(streams):
             _, states[i] = stream.step(now, states[i])
-    _, final = net.scan({k: v[:1] for k, v in seen.items()}, net.initial_state())
+    first = {k: v[:1].float() if v.is_floating_point() else v[:1] for k, v in seen.items()}
+    _, final = net.scan(first, net.initial_state())
     for state in states:
         torch.testing.assert_close(torch.from_numpy(state), final[0].detach(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("conditioning", ["attention", "both"])
-def test_a_colour_with_a_shape_is_asked_for_as_the_sum_of_both(conditioning, monkeypatch):
-    config = EncoderConfig(scan=("ranges", "labels"), scan_factors=(2, 2), ray_width=4, conditioning=conditioning)
+def shares_of_labels(questions: int, answers: torch.Tensor) -> torch.Tensor:
+    """How one look shares itself among four labels, two colours with two shapes: log-shares `(n, colours, shapes)`."""
+    torch.manual_seed(0)
+    attention = LabelAttention((1, questions, 6), factors=2, token_width=4, width=1).double()
+    attention.out = torch.nn.Identity()  # type: ignore[assignment]
+    colours, shapes = torch.randn(2, 2, 4, dtype=torch.float64).unbind()
+    keys = torch.stack([torch.stack([colours[i // 2], shapes[i % 2]]) for i in range(4)])
+    n = len(answers)
+    tokens, labels = torch.eye(4, dtype=torch.float64).expand(n, 4, 4), torch.arange(4).expand(n, 4)
+    with torch.no_grad():
+        return attention(tokens, labels, keys, answers, None)[:, :4].log().unflatten(1, (2, 2))
+
+
+@pytest.mark.parametrize("questions", [1, 4])
+def test_a_colour_is_preferred_alike_with_every_shape(questions):
+    answers = torch.randn(5, 1, questions, 6, dtype=torch.float64)
+    shares = shares_of_labels(questions, answers)
+    preference = shares[:, 0] - shares[:, 1]
+    torch.testing.assert_close(preference[:, 0], preference[:, 1])
+    assert preference.abs().min() > 1e-3
+
+
+def test_what_is_said_of_the_colour_cannot_change_which_shape_is_meant():
+    answers = torch.randn(2, 1, 4, 6, dtype=torch.float64)
+    answers[1, :, 1:] = answers[0, :, 1:]  # two instructions that differ in the answer to the first question
+    shares = shares_of_labels(4, answers)
+    shapes, colours = shares[:, :, 0] - shares[:, :, 1], shares[:, 0] - shares[:, 1]
+    torch.testing.assert_close(shapes[0], shapes[1])
+    assert (colours[0] - colours[1]).abs().min() > 1e-3
+
+
+def test_labels_that_are_no_combination_are_told_from_each_other_and_from_those_that_are():
+    config = EncoderConfig(scan=("ranges", "labels"), scan_factors=(2, 2), ray_width=4, conditioning="attention")
     specs = {**SCAN, "mission": TextSpec(6)}
+    torch.manual_seed(0)
     net = Policy(specs, DiscreteSpec(3), PolicyConfig(width=16, channels=4, layers=1, encoder=config), VOCABULARY)
-    asked_for = []
-
-    def look(tokens, said, index, keys):
-        asked_for.append(keys)
-        return torch.zeros(len(tokens), 16)
-
-    monkeypatch.setattr(next(m for m in net.modules() if isinstance(m, LanguageAttention)), "forward", look)
-    labels = torch.tensor([[0, 1, 2, 3, 4]])  # of two colours and two shapes, and something else
-    said = torch.from_numpy(VOCABULARY.encode("go to the red ball"))[None]
-    net.step({"ranges": torch.ones(1, 5), "labels": labels, "mission": said}, net.initial_state())
-    ((first, one, other, both, _),) = asked_for[0]
-    torch.testing.assert_close(first + both, one + other)
-    assert (first - both).abs().max() > 0.1
+    said = torch.from_numpy(VOCABULARY.encode("go to the red ball"))[None].expand(14, 6)
+    labels = torch.arange(14)[:, None].expand(14, 5)
+    features, _ = net.step({"ranges": torch.ones(14, 5), "labels": labels, "mission": said}, net.initial_state(14))
+    assert torch.pdist(features).min() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ PAIRWISE = {
     (False, False, True, True),
     (False, False, False, False),
 }
+PRESETS = {(True, True, False, False), (False, False, False, True), (True, True, True, True)}
 CASES = [
-    pytest.param(*case, marks=() if case in PAIRWISE else pytest.mark.slow)
+    pytest.param(*case, marks=() if case in PRESETS else pytest.mark.thorough if case in PAIRWISE else pytest.mark.slow)
     for case in itertools.product((True, False), repeat=4)
 ]
 

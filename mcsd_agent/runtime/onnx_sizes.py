@@ -80,8 +80,9 @@ def _target(index: int) -> Callable[..., _Bound]:
         if known[index] is None:
             raise ValueError("its shape is computed at run time")
         shape = [max(1, abs(int(n))) for n in np.ravel(known[index])]
-        base = inputs[0].size if node.operator in ("Expand", "Tile") and index else 1
-        size = math.prod(shape) * max(1, base)
+        if node.operator == "Expand":
+            shape = list(np.broadcast_shapes(inputs[0].shape, shape))
+        size = math.prod(shape) * (max(1, inputs[0].size) if node.operator == "Tile" else 1)
         return size, size
 
     return bound

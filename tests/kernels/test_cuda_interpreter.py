@@ -11,7 +11,11 @@ import pytest
 @pytest.mark.parametrize(
     ("kernels", "which"),
     [
-        *((kernels, "not slow") for kernels in ("sections", "recurrence", "rows", "mlp", "backbone")),
+        *((kernels, "not slow") for kernels in ("rows", "mlp")),
+        *(
+            pytest.param(kernels, "not slow", marks=pytest.mark.thorough)
+            for kernels in ("sections", "recurrence", "backbone")
+        ),
         pytest.param("backbone", "slow", marks=pytest.mark.slow),
     ],
 )

@@ -47,7 +47,7 @@ def test_honest_steps_pass() -> None:
     "made",
     [
         node("ConstantOfShape", ["huge"], ["y"]),
-        node("Expand", ["x", "huge"], ["y"]),
+        node("Expand", ["column", "huges"], ["y"]),
         node("Tile", ["x", "huges"], ["y"]),
         node("OneHot", ["i", "huge", "pair"], ["y"]),
         node("Range", ["zero", "far", "step"], ["y"]),
