@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test slow check format clean
+.PHONY: help setup demo test thorough slow check format clean
 
 help:
 	@echo "make demo    the whole path: train, export, start robot and bridge, obey instructions"
 	@echo "make test    the tests"
+	@echo "make thorough   more cases of the same, whole commands, CUDA kernels in Triton's interpreter"
 	@echo "make check   ruff, mypy and the tests that need no processes, quickly"
 	@echo "make slow    learning and endurance tests"
 	@echo "make setup   only the virtual environment in $(VENV)"
@@ -25,6 +26,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --ignore tests/ros
 	$(BIN)/python -m pytest -q tests/ros
+
+thorough: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "thorough and not slow"
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow

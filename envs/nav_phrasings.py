@@ -6,6 +6,7 @@
     polite     a polite turn around a trained wording
     order      the object first, the verb behind it
     typos      one wrong letter in one word of each part
+    unheard    verbs, shapes and turns of a second list, which nothing was chosen by
 
 Only who drew the task knows what these mean: `nav_language.parse` refuses them, as it refuses whatever is not in the
 grammar. The objects of `HELD_OUT` can be kept from what is said: every colour and every shape of theirs occurs with
@@ -18,7 +19,7 @@ import numpy as np
 
 from envs.nav_language import COLORS, SHAPES, Goal, Task, generate
 
-WORDINGS = ("trained", "synonyms", "polite", "order", "typos")
+WORDINGS = ("trained", "synonyms", "polite", "order", "typos", "unheard")
 #: Colour and shape, a third of all objects.
 HELD_OUT = (("red", "cone"), ("green", "ball"), ("blue", "box"), ("yellow", "cone"))
 HELD_OUT_LABELS = frozenset(COLORS.index(c) * len(SHAPES) + SHAPES.index(s) for c, s in HELD_OUT)
@@ -38,6 +39,13 @@ _POLITE = (
     "{}, thank you",
     "be so kind as to {}",
 )
+_UNHEARD_VERBS = {
+    "go": ("navigate to", "make your way to", "reach", "get to", "roll over to", "come to"),
+    "face": ("orient yourself towards", "swing round to", "have a look at", "turn your front to"),
+    "stop": ("hold still", "come to a standstill", "pause here"),
+}
+_UNHEARD_SHAPES = {"ball": ("football", "marble", "ball"), "box": ("carton", "chest", "box"), "cone": ("pylon", "cone")}
+_UNHEARD_TURNS = ("{}", "hey, {}", "{} right now", "let us {}", "you should {}", "can you {} for me")
 _ORDER = {
     "go": ("to the {} please go", "the {}: go there", "the {} is where you should go"),
     "face": ("the {}: look at it", "the {} is what you should face", "at the {} please look"),
@@ -54,14 +62,16 @@ def say(rng: np.random.Generator, task: Task, wording: str) -> str:
     if wording == "typos":
         return ", then ".join(_mistyped(rng, generate(rng, Task((goal,)))) for goal in task.goals)
     connective = f", {_pick(rng, _CONNECTIVES)} " if wording == "synonyms" else ", then "
-    return connective.join(_reworded(rng, goal, wording) for goal in task.goals)
+    text = connective.join(_reworded(rng, goal, wording) for goal in task.goals)
+    return _pick(rng, _UNHEARD_TURNS).format(text) if wording == "unheard" else text
 
 
 def _reworded(rng: np.random.Generator, goal: Goal, wording: str) -> str:
     if wording == "order":
         return _pick(rng, _ORDER[goal.verb]).format(f"{goal.color} {goal.shape}")
-    verb = _pick(rng, _VERBS[goal.verb])
-    return verb if goal.verb == "stop" else f"{verb} the {goal.color} {_pick(rng, _SHAPES[goal.shape])}"
+    verbs, shapes = (_UNHEARD_VERBS, _UNHEARD_SHAPES) if wording == "unheard" else (_VERBS, _SHAPES)
+    verb = _pick(rng, verbs[goal.verb])
+    return verb if goal.verb == "stop" else f"{verb} the {goal.color} {_pick(rng, shapes[goal.shape])}"
 
 
 def _mistyped(rng: np.random.Generator, text: str) -> str:

@@ -257,7 +257,10 @@ class ObservationEncoder(nn.Module):
                 )
             self.instruction: InstructionEncoder | SentenceReader
             if isinstance(vocabulary, Vocabulary):
-                self.instruction = InstructionEncoder(vocabulary, config.word_width, config.instruction_width)
+                asks = bool(config.scan) and attends(config.conditioning) and not listens
+                self.instruction = InstructionEncoder(
+                    vocabulary, config.word_width, config.instruction_width, questions=8 if asks else 0
+                )
             else:
                 assert isinstance(vocabulary, Sentences)
                 self.instruction = SentenceReader(

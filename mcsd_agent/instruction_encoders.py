@@ -39,18 +39,28 @@ class _OverTime(nn.Module):
 
 
 class InstructionEncoder(_OverTime):
-    """Word ids `(n, words)`, padded on the left."""
+    """Word ids `(n, words)`, padded on the left.
 
-    def __init__(self, vocabulary: Vocabulary, word_width: int, instruction_width: int) -> None:
+    Questions, where there are any, pick words by what was read until then, and are answered by the words alone: what
+    "red" asks for does not depend on what else was said, and "then" tells which of two colours is whose.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, word_width: int, instruction_width: int, questions: int = 0) -> None:
         super().__init__()
-        self.answer_shape = (1, 1, instruction_width)
+        self.answer_shape = (1, questions, word_width) if questions else (1, 1, instruction_width)
         self.words = nn.Embedding(vocabulary.size, word_width, padding_idx=0)
         self.reader = nn.GRU(word_width, instruction_width, batch_first=True)
+        self.questions = Linear(instruction_width, questions, bias=False) if questions else None
 
     def forward(self, ids: Tensor) -> Heard:
         """Read the words in order."""
-        _, last = self.reader(self.words(ids))
-        return Heard.whole(last[0] * (ids[:, -1:] != 0))
+        words = self.words(ids)
+        states, last = self.reader(words)
+        code = last[0] * (ids[:, -1:] != 0)
+        if self.questions is None:
+            return Heard.whole(code)
+        scores = self.questions(states) - 1e4 * (ids == 0)[..., None].to(states.dtype)
+        return Heard(code, (torch.softmax(scores, 1).transpose(1, 2) @ words)[:, None])
 
 
 class SentenceReader(_OverTime):

@@ -426,6 +426,7 @@ def test_step_of_the_default_backbone_has_few_nodes() -> None:
     assert not [n for n in nodes if n.operator in ("MatMul", "Sub", "Div")], "they are part of the products"
 
 
+@pytest.mark.thorough
 def test_the_command_exports_small_weights_and_a_program(
     exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

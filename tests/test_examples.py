@@ -32,6 +32,7 @@ def test_every_example_is_tested_here():
     assert {p.name for p in EXAMPLES.glob("*.py")} == tested
 
 
+@pytest.mark.thorough
 def test_stream_policy_drives_an_episode_with_constant_memory(tmp_path):
     policy = policy_for("mcsd/Nav-v0", {}, PolicyConfig(width=16, layers=1), seed=0)
     export_policy(policy, tmp_path / "nav.mcsd", rate_hz=10.0)
@@ -41,6 +42,7 @@ def test_stream_policy_drives_an_episode_with_constant_memory(tmp_path):
     assert f"{policy.initial_state().nbytes} bytes of memory" in done.stdout
 
 
+@pytest.mark.thorough
 def test_train_cartpole_trains_evaluates_and_exports(tmp_path):
     artifact = tmp_path / "cartpole.mcsd"
     done = run("train_cartpole.py", "--steps", "1024", "--out", str(artifact))
@@ -90,6 +92,7 @@ def test_language_model_learns_and_writes_with_constant_memory(texts, tmp_path):
     assert (tmp_path / "weights.pt").stat().st_size > 1000
 
 
+@pytest.mark.thorough
 def test_language_model_compares_equals(texts, tmp_path):
     tuning = ["--compare", "--seeds", "2", "--lrs", "1e-3", "1e-2", "--tune-tokens", "1e3"]
     done = run("language_model.py", *LITTLE, *tuning, "--folder", str(texts), "--out", str(tmp_path / "lm"))

@@ -85,6 +85,7 @@ def test_a_memory_that_holds_is_as_precise(block_diagonal: bool) -> None:
     assert largest_deviation(net) < 2e-5
 
 
+@pytest.mark.thorough
 def test_a_layer_more_is_as_many_operators_more() -> None:
     """Nothing but what the layer itself does: rotating and laying out the memories is done for all at once."""
     counts = []

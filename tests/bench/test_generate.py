@@ -161,6 +161,7 @@ def test_only_attention_kernels_that_exist_have_a_time():
     assert times["cudnn"] is None
 
 
+@pytest.mark.thorough
 def test_the_command_prints_rows_and_writes_three_plots(capsys, tmp_path):
     assert main(["bench", "generate", *TINY, "--json", "--out", str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -182,6 +183,7 @@ def test_help_comes_without_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.thorough
 def test_what_does_not_fit_is_a_row_without_numbers(capsys, monkeypatch, tmp_path):
     growing = decoding.growing
 

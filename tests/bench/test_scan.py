@@ -110,6 +110,7 @@ def test_a_pass_leaves_no_gradients_behind():
     assert all(p.grad is None for p in run_pass.model.parameters())
 
 
+@pytest.mark.thorough
 def test_the_command_draws_its_result(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

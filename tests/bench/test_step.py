@@ -54,6 +54,7 @@ def test_the_table_has_a_line_per_engine_and_control(result):
     assert lines[-1].startswith("floor of mcsd: ")
 
 
+@pytest.mark.thorough
 def test_the_command_measures_in_a_process_of_its_own(capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -22,6 +22,7 @@ CONFIG = "configs/babyai/goto_local.yaml"
 TINY = ["record.episodes=30", "record.processes=1", "imitation.updates=4", "policy.width=32", "evaluation.episodes=6"]
 
 
+@pytest.mark.thorough
 def test_one_command_records_what_is_missing_trains_and_judges(tmp_path, capsys):
     demos = tmp_path / "demos"
     settings = [x for s in (*TINY, f"demonstrations={demos}") for x in ("--set", s)]

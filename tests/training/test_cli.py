@@ -68,6 +68,7 @@ def test_export_inspect_and_plot(run, capsys, tmp_path):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_record_then_imitate_from_the_file(capsys, tmp_path):
     recorded = one_json(
         capsys, "record", "mcsd/Nav-v0", "--episodes", "5", "--processes", "1", "--out", str(tmp_path / "d")
@@ -105,6 +106,7 @@ def test_a_training_run_leaves_what_repeats_judges_and_shows_it(trained):
     assert all(torch.equal(rewritten[k].float(), v.float()) for k, v in best["policy"].items())
 
 
+@pytest.mark.thorough
 def test_a_finished_run_is_prolonged_with_another_number_of_steps_and_no_config(trained, capsys, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
@@ -255,6 +257,7 @@ def test_an_altered_artifact_is_refused(run, tmp_path):
         assert "altered.mcsd" in err
 
 
+@pytest.mark.thorough
 def test_what_was_learnt_can_be_exported_from_the_checkpoint_alone(run, capsys, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)

@@ -72,6 +72,7 @@ def test_in_process_the_order_is_heard_changed_and_judged(artifact, tmp_path):
     assert video.frames >= 3
 
 
+@pytest.mark.thorough
 @needs_ros
 def test_over_ros_every_order_is_driven_and_everything_is_left_to_look_at(artifact, tmp_path):
     orders = [
@@ -105,6 +106,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.thorough
 @needs_ros
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, how):

@@ -356,6 +356,7 @@ def test_a_run_folder_in_use_is_left_alone(tmp_path):
         pass
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 @pytest.mark.parametrize(
     "changes", [(), ("env=Pendulum-v1", "algorithm=sac", "timesteps=600", "sac.learning_starts=100", "eval_every=300")]

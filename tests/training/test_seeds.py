@@ -21,6 +21,7 @@ from mcsd_agent.training.statistics import seeds_interval
 from mcsd_agent.training.training_run import train
 
 
+@pytest.mark.thorough
 def test_finished_seeds_are_not_run_again_and_the_summary_is_over_all(tmp_path):
     config = tiny("timesteps=256", "eval_every=0")
     run = RunFolder.create(tmp_path / "runs", "train", config, written_as=SEEDS_KIND)

@@ -321,6 +321,7 @@ def test_bad_arguments_are_one_clear_line(arguments, words):
         SequencePPO("MlpPolicy", cartpole(), **arguments)
 
 
+@pytest.mark.thorough
 def test_export_knows_the_environment_and_its_rate(tmp_path):
     model = SequencePPO("MultiInputPolicy", "mcsd/Nav-v0", n_steps=4, seed=0, policy_kwargs=SMALL).learn(4)
     model.export(tmp_path / "nav.mcsd")
@@ -391,6 +392,7 @@ def test_masks_of_the_environment_are_obeyed_and_seen_in_training(action_space):
         model.predict(observation, action_masks=mask[:, 1:])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("action_space", [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)], ids=str)
 def test_actions_of_several_choices_reach_the_robot_as_they_were_learnt(action_space, tmp_path):
     class Choosing(Countdown):
