@@ -1,6 +1,7 @@
 """What the instruction adds to a tick: the same policy of Nav without instructions, with words, and with sentences.
 
     python benchmarks/instruction_tick.py --json
+    python benchmarks/instruction_tick.py --conditioning attention
 
 Medians of blocks of ticks that take turns, so that what else the machine does falls on all alike; and what a sentence
 costs when it is heard for the first time.
@@ -13,11 +14,13 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from mcsd_agent.artifact import export_policy
+from mcsd_agent.conditioning import Conditioning
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
@@ -33,11 +36,12 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--conditioning", choices=get_args(Conditioning), default="film", help="default: film")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    report = {"ticks": _BLOCKS * _TICKS}
+    report: dict[str, Any] = {"ticks": _BLOCKS * _TICKS, "conditioning": arguments.conditioning}
     with tempfile.TemporaryDirectory() as folder:
-        paths = {kind: _artifact(kind, Path(folder)) for kind in ("none", "words", "sentence")}
+        paths = {kind: _artifact(kind, Path(folder), arguments.conditioning) for kind in ("none", "words", "sentence")}
         for engine in ("onnx", "numpy"):
             report[engine] = _compare(paths, engine)
         stream = Stream.load(paths["sentence"])
@@ -47,7 +51,7 @@ def main() -> None:
     print(json.dumps(report, indent=None if arguments.json else 1))
 
 
-def _artifact(kind: str, folder: Path) -> Path:
+def _artifact(kind: str, folder: Path, conditioning: Conditioning) -> Path:
     specs = {
         "ranges": BoxSpec((31,), low=(0.0,), high=(4.0,)),
         "labels": MultiDiscreteSpec((14,) * 31),
@@ -64,10 +68,12 @@ def _artifact(kind: str, folder: Path) -> Path:
         layers=1,
         encoder=EncoderConfig(
             scan=("ranges", "labels"),
+            scan_factors=(4, 3),
             ray_width=24,
-            word_width=64,
+            word_width=32,
             instruction_width=128,
             instruction="sentence" if kind == "sentence" else "words",
+            conditioning=conditioning,
         ),
     )
     torch.manual_seed(0)

@@ -81,5 +81,5 @@ class LabelAttention(nn.Module):
         # A label's score is the same wherever it is seen: once per instruction, (instructions, labels, looks).
         scores = F.normalize(keys, dim=-1).flatten(1) @ query.flatten(3).flatten(1, 2).transpose(1, 2)
         rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
-        seen = F.embedding(labels + (rows * scores.shape[1])[:, None], scores.flatten(0, 1))
-        return self.out((torch.softmax(seen, 1).transpose(1, 2) @ tokens).flatten(1))
+        seen = F.embedding(labels + (rows * scores.shape[1])[:, None], scores.flatten(0, 1)).transpose(1, 2)
+        return self.out((torch.softmax(seen, -1) @ tokens).flatten(1))

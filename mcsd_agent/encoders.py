@@ -11,6 +11,7 @@ With `tokens="per_entry"` every entry is a token of its own and a tick is K toke
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -374,12 +375,16 @@ class ObservationEncoder(nn.Module):
                 parts.append(entry(observation[name], said, index))
             else:
                 parts.append(entry(observation[name]))
-        stacked = torch.stack(parts, 1)
         if self.config.tokens == "per_entry":
-            return self.mix(stacked)
+            return self.mix(torch.stack(parts, 1))
         if self._prefixes:  # the instruction is the first entry
-            return self.mix(torch.stack([stacked[:, 0], stacked[:, 1:].sum(1)], 1))
-        return self.mix(stacked.sum(1, keepdim=True))
+            return self.mix(torch.stack([parts[0], _sum(parts[1:])], 1))
+        return self.mix(_sum(parts))[:, None]
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    """One addition after the other: each is one operator of the exported step, and stacking them would be many."""
+    return functools.reduce(torch.add, parts)
 
 
 def _module_name(name: str) -> str:
