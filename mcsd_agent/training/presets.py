@@ -27,7 +27,14 @@ _BY_ID: tuple[tuple[str, dict[str, Any]], ...] = (
             "timesteps": 50_000,
             "rate_hz": 50,
             "policy": _SMALL,
-            "ppo": {"n_steps": 128, "n_epochs": 10, "learning_rate": 2e-3, "gamma": 0.99, "gae_lambda": 0.95},
+            "ppo": {
+                "n_steps": 128,
+                "n_epochs": 10,
+                "learning_rate": 2e-3,
+                "gamma": 0.99,
+                "gae_lambda": 0.95,
+                "vf_coef": 1.0,
+            },
         },
     ),
     (
@@ -83,7 +90,7 @@ _BY_ID: tuple[tuple[str, dict[str, Any]], ...] = (
         {  # turning is learnt in short corridors, see `envs.passive_tmaze`
             "n_envs": 16,
             "env_kwargs": {"shortest": 1},
-            "timesteps": 1_000_000,
+            "timesteps": 2_000_000,
             "rate_hz": 10,
             "policy": {**_SMALL, "horizon": 1024},
             "ppo": {
