@@ -212,8 +212,9 @@ class ScanEncoder(nn.Module):
             names = labels + (rows * table.shape[0])[:, None]
             table = (table * (1.0 + scale) + shift).flatten(0, 1)
         # Far geometry from the first feature, what is about to be hit from the second.
-        near = (0.075 * self.max_range) / ranges.clamp(min=0.0375 * self.max_range)
-        geometry = torch.stack([1.0 - ranges / self.max_range, near], -1)
+        far = ranges[..., None]
+        near = (0.075 * self.max_range) / far.clamp(min=0.0375 * self.max_range)
+        geometry = torch.cat([1.0 - far / self.max_range, near], -1)
         x = torch.addmm(F.embedding(names, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
         x = F.silu(x).unflatten(0, labels.shape)
         y = self.linear(x.flatten(1))
@@ -336,8 +337,8 @@ class ObservationEncoder(nn.Module):
         heard, index = self.instruction.over_time(ids)
         return self.word_token(heard.code)[index].unflatten(0, ids.shape[:2])
 
-    def forward(self, observation: dict[str, Tensor], code: Tensor | None = None) -> Tensor:
-        """Arrays `(batch, *shape)` to tokens `(batch, K, width)`; `code` replaces the instruction's own."""
+    def forward(self, observation: dict[str, Tensor], code: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Arrays `(batch, *shape)` to K tokens `(batch, width)`; `code` replaces the instruction's own."""
         heard = None if code is None else Heard.whole(code)
         if heard is None and self.text is not None:
             heard = self.instruction(observation[self.text])
@@ -350,7 +351,7 @@ class ObservationEncoder(nn.Module):
         if heard is None and self.text is not None:
             heard, index = self.instruction.over_time(observations[self.text])
         flat = {k: v.flatten(0, 1) for k, v in observations.items()}
-        return self._tokens(flat, heard, index).unflatten(0, (batch, time))
+        return torch.stack(self._tokens(flat, heard, index), 1).unflatten(0, (batch, time))
 
     def update_statistics(self, observation: dict[str, Tensor]) -> None:
         """Merge fresh observations `(n, *shape)` into the running scales of vector entries."""
@@ -359,7 +360,9 @@ class ObservationEncoder(nn.Module):
             if isinstance(entry, VectorEncoder):
                 entry.update_statistics(observation[name])
 
-    def _tokens(self, observation: dict[str, Tensor], heard: Heard | None, index: Tensor | None = None) -> Tensor:
+    def _tokens(
+        self, observation: dict[str, Tensor], heard: Heard | None, index: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """`heard` holds one row per instruction, `index` which of them each tick heard (None: tick i heard row i)."""
         said, answers = (None, None) if heard is None else heard
         parts = []
@@ -376,10 +379,10 @@ class ObservationEncoder(nn.Module):
             else:
                 parts.append(entry(observation[name]))
         if self.config.tokens == "per_entry":
-            return self.mix(torch.stack(parts, 1))
+            return self.mix(torch.stack(parts, 1)).unbind(1)
         if self._prefixes:  # the instruction is the first entry
-            return self.mix(torch.stack([parts[0], _sum(parts[1:])], 1))
-        return self.mix(_sum(parts))[:, None]
+            return self.mix(torch.stack([parts[0], _sum(parts[1:])], 1)).unbind(1)
+        return (self.mix(_sum(parts)),)
 
 
 def _sum(parts: list[Tensor]) -> Tensor:

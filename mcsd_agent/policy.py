@@ -152,15 +152,16 @@ class SequenceEncoder(nn.Module):
         """One tick: `(batch, *shape)` arrays to features `(batch, width)` and the next state."""
         code, begins = None, _is_empty(state)
         if episode_starts is not None:
-            begins = begins | episode_starts.bool()
+            begins = begins | episode_starts.bool()[:, None]
         if self.listener is not None:
             code, heard = self.listener.step(self.encoder.hear(observation), state[:, :1], episode_starts)
             state = state[:, 1:]
-        tokens = self.encoder(observation, code)
-        first = tokens[:, 0] if self.first is None else tokens[:, 0] + begins[:, None] * self.first
-        features, state = self.backbone.step(first, state, episode_starts)
-        for k in range(1, tokens.shape[1]):
-            features, state = self.backbone.step(tokens[:, k], state)
+        token, *others = self.encoder(observation, code)
+        if self.first is not None:
+            token = torch.where(begins, token + self.first, token)
+        features, state = self.backbone.step(token, state, episode_starts)
+        for token in others:
+            features, state = self.backbone.step(token, state)
         return features, state if self.listener is None else torch.cat([heard, state], 1)
 
     def scan(
@@ -179,7 +180,7 @@ class SequenceEncoder(nn.Module):
         k = tokens.shape[2]
         if self.first is not None:
             marks = begins.new_zeros(tokens.shape[:2]) if episode_starts is None else episode_starts.bool()
-            marks = torch.cat([(marks[:, :1] | begins[:, None]), marks[:, 1:]], 1)
+            marks = torch.cat([marks[:, :1] | begins, marks[:, 1:]], 1)
             tokens = tokens + F.pad((marks[..., None] * self.first)[:, :, None], (0, 0, 0, k - 1))
         if k > 1 and episode_starts is not None:
             starts = episode_starts.new_zeros(*episode_starts.shape, k)
@@ -191,8 +192,8 @@ class SequenceEncoder(nn.Module):
 
 
 def _is_empty(state: Tensor) -> Tensor:
-    """Which rows `(batch,)` have no past. Only an episode start has an all-zero state."""
-    return state.abs().amax((1, 2)) == 0
+    """Which rows `(batch, 1)` have no past. Only an episode start has an all-zero state."""
+    return torch.linalg.vector_norm(state.flatten(1), 1, dim=1, keepdim=True) == 0
 
 
 def value_net(width: int) -> nn.Sequential:

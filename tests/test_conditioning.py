@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from mcsd_agent.artifact import export_policy
 from mcsd_agent.conditioning import LabelAttention
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.errors import UserError
+from mcsd_agent.instruction_encoders import InstructionEncoder
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.runtime import Stream
@@ -114,6 +116,23 @@ def test_what_is_said_of_the_colour_cannot_change_which_shape_is_meant():
     shapes, colours = shares[:, :, 0] - shares[:, :, 1], shares[:, 0] - shares[:, 1]
     torch.testing.assert_close(shapes[0], shapes[1])
     assert (colours[0] - colours[1]).abs().min() > 1e-3
+
+
+def test_questions_are_answered_by_the_words_alone():
+    torch.manual_seed(0)
+    encoder = InstructionEncoder(VOCABULARY, word_width=8, instruction_width=16, questions=4)
+    ids = torch.from_numpy(np.stack([VOCABULARY.encode(text) for text in ("red", "", "go to the red ball")]))
+    answers = encoder(ids).answers[:, 0]
+    words = encoder.words(ids)
+    torch.testing.assert_close(answers[0], words[0, -1].expand(4, 8))  # one word is every answer
+    assert not answers[1].any()
+    said = words[2][ids[2] != 0]
+    shares = torch.linalg.lstsq(
+        said.T, answers[2].T
+    ).solution  # five words of eight numbers: no other shares give these
+    torch.testing.assert_close(said.T @ shares, answers[2].T)
+    torch.testing.assert_close(shares.sum(0), torch.ones(4))
+    assert shares.min() > 0
 
 
 def test_labels_that_are_no_combination_are_told_from_each_other_and_from_those_that_are():
