@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcsd_agent.errors import UserError
 from mcsd_agent.kernels.linear import Linear
 
 Conditioning = Literal["film", "attention", "both", "prefix"]
@@ -60,7 +61,12 @@ class LabelAttention(nn.Module):
         """`answer_shape` is that of `instruction_encoders.Heard.answers`, without n."""
         super().__init__()
         parts, questions, answer_width = answer_shape
-        heads = 4 if questions == 1 else max(1, questions // factors)
+        heads = 4 if questions == 1 else questions // factors
+        if heads < 1:
+            raise UserError(
+                f"encoder.scan_factors has {factors} factors and an instruction answers {questions} questions; combine "
+                f"at most {questions}, or set encoder.conditioning='film'"
+            )
         asked = torch.randn(answer_width, heads, factors, token_width) / math.sqrt(answer_width)
         self.query = nn.Parameter(asked)
         self.sharpness = nn.Parameter(torch.full((heads, factors, 1), math.log(8.0)))

@@ -118,6 +118,12 @@ def test_what_is_said_of_the_colour_cannot_change_which_shape_is_meant():
     assert (colours[0] - colours[1]).abs().min() > 1e-3
 
 
+def test_more_factors_than_questions_are_refused_in_one_line():
+    with pytest.raises(UserError, match="has 9 factors and an instruction answers 8 questions") as error:
+        LabelAttention((1, 8, 6), factors=9, token_width=4, width=1)
+    assert "\n" not in str(error.value)
+
+
 def test_questions_are_answered_by_the_words_alone():
     torch.manual_seed(0)
     encoder = InstructionEncoder(VOCABULARY, word_width=8, instruction_width=16, questions=4)
