@@ -18,6 +18,9 @@ from mcsd_agent.bench.language_models import MODELS, ByteModel, ByteModelConfig,
 from mcsd_agent.cli import main
 from mcsd_agent.errors import UserError
 
+# What measures is used by few, and takes its time.
+pytestmark = pytest.mark.thorough
+
 SIZES = ["--device", "cpu", "--width", "16", "--layers", "1", "--quiet"]
 TINY = [*SIZES, "--lengths", "16", "64", "--batches", "1", "2", "--batch-lengths", "16", "--further-batches", "3"]
 
@@ -161,7 +164,6 @@ def test_only_attention_kernels_that_exist_have_a_time():
     assert times["cudnn"] is None
 
 
-@pytest.mark.thorough
 def test_the_command_prints_rows_and_writes_three_plots(capsys, tmp_path):
     assert main(["bench", "generate", *TINY, "--json", "--out", str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -183,7 +185,6 @@ def test_help_comes_without_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.thorough
 def test_what_does_not_fit_is_a_row_without_numbers(capsys, monkeypatch, tmp_path):
     growing = decoding.growing
 

@@ -14,6 +14,9 @@ from mcsd_agent.bench.scan_memory import peak_bytes
 from mcsd_agent.bench.scan_models import Pass, Task, build, count, equal_width
 from mcsd_agent.errors import UserError
 
+# What measures is used by few, and takes its time.
+pytestmark = pytest.mark.thorough
+
 KEYS = {
     "model",
     "T",
@@ -110,7 +113,6 @@ def test_a_pass_leaves_no_gradients_behind():
     assert all(p.grad is None for p in run_pass.model.parameters())
 
 
-@pytest.mark.thorough
 def test_the_command_draws_its_result(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

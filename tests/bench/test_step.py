@@ -13,6 +13,9 @@ from mcsd_agent.bench.step import Settings, _controls, _count, _floor, add_argum
 from mcsd_agent.cell import MCSDConfig
 from mcsd_agent.errors import UserError
 
+# What measures is used by few, and takes its time.
+pytestmark = pytest.mark.thorough
+
 TINY = Settings(width=32, layers=1, context=16, turns=2, steps=3)
 
 
@@ -54,7 +57,6 @@ def test_the_table_has_a_line_per_engine_and_control(result):
     assert lines[-1].startswith("floor of mcsd: ")
 
 
-@pytest.mark.thorough
 def test_the_command_measures_in_a_process_of_its_own(capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -17,6 +17,9 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Stream
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
 
+# What measures is used by few, and takes its time.
+pytestmark = pytest.mark.thorough
+
 KEYS = {"p50_first_us", "p50_last_us", "ratio", "rss_growth_bytes", "state_bytes", "ticks"}
 
 
