@@ -28,7 +28,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/ros
 
 thorough: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "thorough and not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "thorough and not slow" --ignore tests/ros
+	$(BIN)/python -m pytest -q -m "thorough and not slow" tests/ros
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow

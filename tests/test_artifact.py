@@ -329,6 +329,7 @@ def test_rounded_weights_run_the_same_in_all_engines_and_load(name: str, weights
         assert_same_actions(loaded, Stream.load(path, engine), count=10)
 
 
+@pytest.mark.thorough
 def test_small_weights_make_small_files_and_steps(tmp_path: Path) -> None:
     torch.manual_seed(0)
     policy = Policy({"observation": BoxSpec((32,))}, DRIVE)

@@ -323,7 +323,7 @@ def test_unknown_preset_names_the_nearest():
         MCSDConfig.preset("extendd")
 
 
-@pytest.mark.parametrize("name", ["paper", "extended", "conv"])
+@pytest.mark.parametrize("name", ["paper", "extended", pytest.param("conv", marks=pytest.mark.thorough)])
 def test_gradients_equal_finite_differences(name):
     net = make(name)
     xs, state, starts = inputs(net, 5, batch=1, start_rate=0.3)

@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kernels", "which"),
     [
-        *((kernels, "not slow") for kernels in ("rows", "mlp")),
-        *(
-            pytest.param(kernels, "not slow", marks=pytest.mark.thorough)
-            for kernels in ("sections", "recurrence", "backbone")
-        ),
+        *((kernels, "not slow") for kernels in ("sections", "recurrence", "rows", "mlp", "backbone")),
         pytest.param("backbone", "slow", marks=pytest.mark.slow),
     ],
 )

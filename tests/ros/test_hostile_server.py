@@ -125,6 +125,7 @@ def suffer(server: HostileServer, victim: Victim, seconds: float) -> None:
     assert now["threads"] == first["threads"]
 
 
+@pytest.mark.thorough
 def test_memory_stays_bounded_under_every_attack(server, victim):
     suffer(server, victim, 0.1)
 

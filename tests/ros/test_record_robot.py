@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROBOT, Start
 from fake_server import eventually
 from robot_session import INSTRUCTION, RobotSession
@@ -77,6 +78,7 @@ def check_drive(episodes: list[Episode], session: RobotSession) -> None:
     assert np.mean(np.abs(recorded - seen) < 1e-4) > 0.7
 
 
+@pytest.mark.thorough
 def test_recorded_are_the_actions_that_were_sent_and_a_policy_learns_from_them(
     own_server: RosbridgeServer, start: Start, artifact: Path, tmp_path: Path
 ):

@@ -287,6 +287,7 @@ def test_every_argument_is_documented_and_the_task_that_comes_along_is_valid():
     assert set(env.observation_space.spaces) == {"ranges", "labels", "wheel_velocities", "instruction"}
 
 
+@pytest.mark.thorough
 def test_simulated_robot_passes_gymnasiums_checker_and_returns_to_a_seed(own_server: RosbridgeServer, start: Start):
     start("-m", "ros_bridge.sim_robot", "--robot", ROBOT, env=own_server.node_environment())
     env = gymnasium.make(

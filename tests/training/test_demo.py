@@ -54,6 +54,7 @@ def test_another_seed_is_another_script():
     assert [o.text for o in write_script(0)] != [o.text for o in write_script(1)]
 
 
+@pytest.mark.thorough
 def test_in_process_the_order_is_heard_changed_and_judged(artifact, tmp_path):
     video = VideoWriter(tmp_path / "v.mp4", 20)
     recorder = Recorder(video)

@@ -212,7 +212,7 @@ def test_fine_tuning_goes_on_exactly_where_it_was_interrupted(artifact: Path, tm
     assert not torch.equal(first["policy"]["net.first"], first["leash"]["policy"]["first"])
 
 
-@pytest.mark.parametrize("kind", [pytest.param("words", marks=pytest.mark.slow), "sentence"])
+@pytest.mark.parametrize("kind", ["words", pytest.param("sentence", marks=pytest.mark.thorough)])
 def test_text_is_read_as_the_policy_reads_it(kind: str, tmp_path: Path) -> None:
     # It was cloned from demonstrations, whose words are not those that the environment's first episodes say.
     said = ["go to the red ball", "face the blue box", "then stop"]
