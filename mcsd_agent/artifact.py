@@ -121,8 +121,11 @@ def policy_of(package: Package) -> Policy:
         policy = Policy(dict(spec.observation), spec.action, config, vocabulary)
         policy.load_state_dict(restored(package.weights), strict=True)
     except (UserError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{package.where}: weights and policy config do not fit this program: {reason}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{package.where}: weights and policy config do not fit this program: {reason}; train it again with this "
+            "version, or use the one that exported it (a robot needs neither: `run` takes it as it is)"
+        ) from None
     return policy.eval()
 
 

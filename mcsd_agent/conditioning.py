@@ -67,8 +67,7 @@ class LabelAttention(nn.Module):
                 f"encoder.scan_factors has {factors} factors and an instruction answers {questions} questions; combine "
                 f"at most {questions}, or set encoder.conditioning='film'"
             )
-        asked = torch.randn(answer_width, heads, factors, token_width) / math.sqrt(answer_width)
-        self.query = nn.Parameter(asked)
+        self.query = nn.Parameter(torch.randn(answer_width, heads, factors, token_width) / math.sqrt(answer_width))
         self.sharpness = nn.Parameter(torch.full((heads, factors, 1), math.log(8.0)))
         self.out = Linear(parts * heads * token_width, width)
 
@@ -78,11 +77,10 @@ class LabelAttention(nn.Module):
         `index` `(n,)` says which instruction a row heard, None: row i heard i.
         """
         heads, factors = self.sharpness.shape[:2]
-        if answers.shape[2] > 1:
-            of_each = answers[:, :, : heads * factors].unflatten(2, (heads, factors))
-            query = (of_each[..., None, :] @ self.query.permute(1, 2, 0, 3)).squeeze(-2)
-        else:
-            query = (answers[:, :, 0] @ self.query.flatten(1)).unflatten(-1, self.query.shape[1:])
+        if answers.shape[2] == 1:  # one answer to all that is asked
+            answers = answers.expand(-1, -1, heads * factors, -1)
+        of_each = answers[:, :, : heads * factors].unflatten(2, (heads, factors))
+        query = torch.einsum("nphfa,ahft->nphft", of_each, self.query)
         query = F.normalize(query, dim=-1) * self.sharpness.exp()
         # A label's score is the same wherever it is seen: once per instruction, (instructions, labels, looks).
         scores = F.normalize(keys, dim=-1).flatten(1) @ query.flatten(3).flatten(1, 2).transpose(1, 2)

@@ -21,6 +21,7 @@ CELLS, TIME = 9, 7
 SCAN = {"ranges": BoxSpec((5,), low=(0.0,), high=(4.0,)), "labels": MultiDiscreteSpec((14,) * 5)}
 GRID = {"image": MultiDiscreteSpec((11, 6, 4) * CELLS), "direction": DiscreteSpec(4)}
 WAYS = ["film", "attention", "both", "prefix"]
+KINDS = ["scan", "grid"]
 
 
 def policy(conditioning: str, kind: str) -> Policy:
@@ -50,7 +51,7 @@ def observations(kind: str) -> dict[str, torch.Tensor]:
     return {"image": image, "direction": torch.randint(0, 4, (2, TIME), generator=generator), "mission": mission}
 
 
-@pytest.mark.parametrize("kind", ["scan", "grid"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("conditioning", WAYS)
 def test_a_sequence_is_its_steps_and_a_new_instruction_acts_on_the_next_tick(conditioning, kind):
     net, seen = policy(conditioning, kind).double(), observations(kind)
@@ -109,6 +110,19 @@ def test_a_colour_is_preferred_alike_with_every_shape(questions):
     assert preference.abs().min() > 1e-3
 
 
+def test_the_label_that_both_answers_mean_is_looked_at_most():
+    torch.manual_seed(0)
+    attention = LabelAttention((1, 2, 4), factors=2, token_width=4, width=1).double()
+    attention.out = torch.nn.Identity()  # type: ignore[assignment]
+    with torch.no_grad():
+        attention.query.copy_(torch.eye(4)[:, None, None].expand(4, 1, 2, 4))  # each answer asks for what is like it
+    keys = torch.randn(4, 2, 4, dtype=torch.float64)
+    tokens, labels = torch.eye(4, dtype=torch.float64).expand(4, 4, 4), torch.arange(4).expand(4, 4)
+    with torch.no_grad():
+        shares = attention(tokens, labels, keys, keys[:, None], None)
+    assert torch.equal(shares.argmax(1), torch.arange(4))
+
+
 def test_what_is_said_of_the_colour_cannot_change_which_shape_is_meant():
     answers = torch.randn(2, 1, 4, 6, dtype=torch.float64)
     answers[1, :, 1:] = answers[0, :, 1:]  # two instructions that differ in the answer to the first question
@@ -116,6 +130,28 @@ def test_what_is_said_of_the_colour_cannot_change_which_shape_is_meant():
     shapes, colours = shares[:, :, 0] - shares[:, :, 1], shares[:, 0] - shares[:, 1]
     torch.testing.assert_close(shapes[0], shapes[1])
     assert (colours[0] - colours[1]).abs().min() > 1e-3
+
+
+def test_only_what_is_asked_for_labels_is_picked_by_questions():
+    ids = torch.from_numpy(VOCABULARY.encode("go to the red ball"))[None]
+    asked = {
+        (way, kind): policy(way, kind).encoder.instruction(ids).answers.shape[2] > 1 for way in WAYS for kind in KINDS
+    }
+    assert [case for case, picks in asked.items() if picks] == [("attention", "scan"), ("both", "scan")]
+
+
+def test_who_listens_asks_with_what_was_heard():
+    config = EncoderConfig(("ranges", "labels"), (2, 2), 4, instruction_width=16, conditioning="attention")
+    specs = {**SCAN, "mission": TextSpec(6)}
+    torch.manual_seed(0)
+    sizes = PolicyConfig(width=16, channels=4, layers=1, listens=True, encoder=config)
+    net, seen = Policy(specs, DiscreteSpec(3), sizes, VOCABULARY).double(), observations("scan")
+    features, final = net.scan(seen, net.initial_state(2))
+    state = net.initial_state(2)
+    for t in range(TIME):
+        one, state = net.step({k: v[:, t] for k, v in seen.items()}, state)
+        torch.testing.assert_close(one, features[:, t], rtol=0, atol=1e-10)
+    torch.testing.assert_close(state, final, rtol=0, atol=1e-10)
 
 
 def test_more_factors_than_questions_are_refused_in_one_line():

@@ -190,3 +190,16 @@ def test_impossible_policies_are_refused_in_one_line(build, words):
     with pytest.raises(UserError, match=words) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("backbone", ["mcsd", "gru"])
+def test_a_memory_of_zeros_is_an_episode_start(backbone):
+    torch.manual_seed(0)
+    policy = Policy({"x": BoxSpec((3,))}, BoxSpec((2,)), PolicyConfig(backbone=backbone, width=16, layers=1)).double()
+    seen = {"x": torch.randn(2, 3, dtype=torch.float64)}
+    _, lived = policy.step(seen, policy.initial_state(2))
+    lived[1] = 0.0
+    features, _ = policy.step(seen, lived)
+    started, _ = policy.step(seen, lived, torch.tensor([True, True]))
+    torch.testing.assert_close(features[1], started[1])
+    assert (features[0] - started[0]).abs().max() > 1e-3

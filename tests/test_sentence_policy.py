@@ -218,7 +218,9 @@ def test_labels_of_factors_are_sums_of_their_parts():
     config = EncoderConfig(scan=("ranges", "labels"), scan_factors=(4, 3))
     policy = Policy(specs, BoxSpec((2,)), PolicyConfig(width=16, layers=1, encoder=config))
     scan = next(m for m in policy.modules() if hasattr(m, "factors"))
-    table = scan._table(scan._by_factor())
+    by_factor = scan._by_factor()
+    assert torch.pdist(by_factor[12:, 0]).min() > 0.1  # those that are no combination are asked for as they are
+    table = scan._table(by_factor)
     assert table.shape == (14, config.ray_width)
     # colour 2 and shape 1: what tells it from colour 0 tells colour 2 from colour 0 with any shape
     assert torch.allclose(table[7] - table[1], table[8] - table[2], atol=1e-6)

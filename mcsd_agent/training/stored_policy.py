@@ -13,6 +13,7 @@ from mcsd_agent.strict import build
 from mcsd_agent.training.config import ImitateConfig, TrainConfig
 from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.learner import trained_policy
+from mcsd_agent.training.resume_state import check_weights
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.runs import control_rate, policy_for
 
@@ -61,5 +62,6 @@ def _from_checkpoint(run: RunFolder) -> StoredPolicy:
     task = cloned.record
     kwargs = task.env_kwargs if cloned.evaluation.env_kwargs is None else cloned.evaluation.env_kwargs
     policy = policy_for(task.env, task.env_kwargs, cloned.policy, cloned.seed)
+    check_weights(policy, weights)
     policy.load_state_dict(weights)
     return StoredPolicy(policy, task.env, kwargs, control_rate(task.env, kwargs, cloned.rate_hz))

@@ -37,6 +37,17 @@ def test_held_out_wordings_still_name_the_colours_in_order():
         assert text.index(first.color) < text.rindex(second.color), text
 
 
+def test_the_second_list_shares_no_verb_and_no_turn_with_the_first():
+    rng = np.random.default_rng(4)
+    for goal in (Goal("go", "red", "ball"), Goal("face", "red", "box"), Goal("stop")):
+        first, second = (
+            {say(rng, Task((goal,)), wording).partition(" the red")[0] for _ in range(300)}
+            for wording in ("synonyms", "unheard")
+        )
+        assert not first & second
+        assert len(second) > 5 * 3  # verbs and turns around them
+
+
 def test_a_typo_changes_one_word_of_a_part():
     rng = np.random.default_rng(2)
     for goal in OBJECTS * 5:
