@@ -141,7 +141,7 @@ def test_only_what_is_asked_for_labels_is_picked_by_questions():
 
 
 def test_who_listens_asks_with_what_was_heard():
-    config = EncoderConfig(("ranges", "labels"), (2, 2), 4, instruction_width=16, conditioning="attention")
+    config = EncoderConfig(("ranges", "labels"), (2, 2), 4, instruction_width=8, conditioning="attention")
     specs = {**SCAN, "mission": TextSpec(6)}
     torch.manual_seed(0)
     sizes = PolicyConfig(width=16, channels=4, layers=1, listens=True, encoder=config)
