@@ -265,3 +265,7 @@ def test_what_was_learnt_can_be_exported_from_the_checkpoint_alone(run, capsys, 
     one_json(capsys, "export", str(copy), "--out", str(tmp_path / "again.mcsd"))
     first, again = load_policy(run / "policy.mcsd").state_dict(), load_policy(tmp_path / "again.mcsd").state_dict()
     assert all(torch.equal(first[k], again[k]) for k in first)
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace("\n  width: 16\n", "\n  width: 32\n"))
+    assert main(["export", str(copy), "--out", str(tmp_path / "other.mcsd"), "--quiet"]) == 2
+    assert "the checkpoint is of another policy than the config" in capsys.readouterr().err
