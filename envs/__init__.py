@@ -33,15 +33,17 @@ class ExpertFailed(RuntimeError):
 
 
 class Expert(Protocol):
-    """A scripted policy: it sees what a policy sees and nothing else."""
+    """A scripted policy: it sees what a policy sees and nothing else, but may be told what words mean."""
 
     def reset(self) -> None: ...
 
     def act(self, observation: dict[str, Any]) -> np.ndarray: ...
 
 
-def make_expert(env_id_or_spec: str | Any) -> Expert:
+def make_expert(env_id_or_spec: str | Any, env: gymnasium.Env[Any, Any] | None = None) -> Expert:
     """The scripted expert of an environment, by its id or its `gymnasium.envs.registration.EnvSpec`.
+
+    With `env`, which it is to drive, it is told what that means by an instruction, whatever the wording.
 
     Raises:
         ValueError: there is no expert for it.
@@ -58,7 +60,7 @@ def make_expert(env_id_or_spec: str | Any) -> Expert:
     # imported here, so that registering environments does not load the simulator
     from envs.nav_expert import NavExpert
 
-    return NavExpert()
+    return NavExpert(env)
 
 
 _WITH_EXPERT = ("mcsd/Nav-v0", "mcsd/NavMemory-v0")

@@ -14,8 +14,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs import nav_referee
+from envs import nav_referee, nav_varied
 from envs.nav_config import STEP_LIMITS, NavConfig
+from envs.nav_corrections import VARIED_WORDS as VARIED_CORRECTING_WORDS
 from envs.nav_corrections import WORDS as CORRECTING_WORDS
 from envs.nav_corrections import correct, negate, understand
 from envs.nav_language import Goal, Task, corpus, describe, object_goal, object_name
@@ -45,7 +46,7 @@ _PROGRESS_SCALE = 0.3
 _TICK_COST = 0.002
 _WRONG_OBJECT_COST = 1.0
 
-_MAX_TEXT = 160
+_MAX_TEXT = 512
 
 
 class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
@@ -84,9 +85,10 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise ValueError(f"render_mode={render_mode!r}: give 'rgb_array' or None")
         self.config = NavConfig(**config)
         #: Every word and mark that a trained wording may hold, for whoever builds a vocabulary.
-        self.instruction_words = (*corpus(), ",")
+        varied = self.config.wording == "varied"
+        self.instruction_words = (*corpus(), ",", *(nav_varied.words() if varied else ()))
         if self.config.correction_probability or self.config.negation_probability:
-            self.instruction_words += CORRECTING_WORDS
+            self.instruction_words += VARIED_CORRECTING_WORDS if varied else CORRECTING_WORDS
         self.render_mode = render_mode
         self._text_space = spaces.Text(_MAX_TEXT, min_length=0, charset=_CHARACTERS)
         self.observation_space = spaces.Dict(
@@ -117,6 +119,11 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._progress: Progress
         self._potential: float
         self._trail: list[tuple[float, float]] = []
+
+    @property
+    def task(self) -> Task:
+        """What the instruction that is valid now means, all of it."""
+        return self._progress.task
 
     # ------------------------------------------------------------------------------------ gymnasium
 
@@ -254,7 +261,8 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if self.config.negation_probability and len(task.goals) == 1 and goal.verb != "stop":
             others = [k for k in self._objects if k != goal.label and self._may_name(k)]
             if others and rng.random() < self.config.negation_probability:
-                return negate(rng, goal, object_goal(goal.verb, others[int(rng.integers(len(others)))]))
+                other = object_goal(goal.verb, others[int(rng.integers(len(others)))])
+                return negate(rng, goal, other, self.config.wording)
         return say(rng, task, self.config.wording)
 
     def _plan_interruption(self) -> None:
@@ -276,8 +284,7 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if not others:
             return
         after = object_goal(before.verb, others[int(self.np_random.integers(len(others)))])
-        held_out = self.config.wording != "trained"
-        self._speak(correct(self.np_random, before, after, held_out=held_out), Task((after,)))
+        self._speak(correct(self.np_random, before, after, self.config.wording), Task((after,)))
 
     def _may_name(self, label: int) -> bool:
         return self.config.named == "all" or (label in HELD_OUT_LABELS) == (self.config.named == "held_out")

@@ -26,7 +26,7 @@ class NavConfig:
         interrupt_probability: how likely an instruction is replaced by another one at a random tick.
         spoken_ticks: for how many observations an instruction can be heard; None: as long as it is valid; two
             numbers: drawn between them for each instruction, every ratio equally likely.
-        wording: how instructions are worded, see `nav_phrasings`; all but "trained" are for evaluation.
+        wording: how instructions are worded, see `nav_phrasings`; all but "trained" and "varied" are for evaluation.
         named: "all" objects, the "trained" ones alone, or the "held_out" ones alone, are named.
         correction_probability: how likely a one-part instruction is corrected on the way: "no, the blue one".
         negation_probability: how likely a one-part instruction also says what is not meant.

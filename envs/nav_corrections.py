@@ -13,29 +13,45 @@ import re
 
 import numpy as np
 
+from envs import nav_varied
 from envs.nav_language import COLORS, DETERMINERS, SHAPE_WORDINGS, Goal, Task, describe, parse
 
 _STARTS = ("no", "no I mean", "not that one")
+_VARIED_STARTS = (
+    *_STARTS * 3,
+    *("I meant", "no no", "wrong one, I mean", "change of plan", "that is wrong", "my mistake", "rather", "instead"),
+)
 #: For the evaluation, never in training.
 _HELD_OUT_STARTS = ("sorry", "wait", "actually")
+_VARIED_NEGATIONS = (
+    *("{wanted} and not {other}", "{wanted}, never {other}", "do not go to {other}, {wanted}"),
+    *("ignore {other} and {wanted}", "leave {other} alone, {wanted}", "forget {other}, {wanted}"),
+    "I do not mean {other}, {wanted}",
+)
 #: Words beside those of `nav_language.corpus`.
 WORDS = ("no", "not", "i", "mean", "that", "one")
+VARIED_WORDS = tuple(
+    sorted({*WORDS, *re.findall(r"[a-z]+(?![a-z]*})", " ".join((*_VARIED_STARTS, *_VARIED_NEGATIONS)).lower())})
+)
 
 _SHAPES = {wording: shape for shape, wordings in SHAPE_WORDINGS.items() for wording in wordings}
 _OBJECT = rf"(?:(?:{'|'.join(DETERMINERS)})\s+)?(?:{'|'.join(COLORS)})\s+(?:{'|'.join(_SHAPES)})"
 _NEGATION = re.compile(rf"(?:,\s*)?\bnot\s+{_OBJECT}\b,?", re.IGNORECASE)
 
 
-def correct(rng: np.random.Generator, before: Goal, after: Goal, *, held_out: bool = False) -> str:
+def correct(rng: np.random.Generator, before: Goal, after: Goal, wording: str = "trained") -> str:
     """What changes from `before` to `after`, which is another object."""
-    start = str(rng.choice(_HELD_OUT_STARTS if held_out else _STARTS))
+    starts = {"trained": _STARTS, "varied": _VARIED_STARTS}.get(wording, _HELD_OUT_STARTS)
     color = after.color if after.color != before.color else ""
     shape = after.shape if after.shape != before.shape else "one"
-    return f"{start}, the {color} {shape}".replace("  ", " ")
+    return f"{rng.choice(starts)}, the {color} {shape}".replace("  ", " ")
 
 
-def negate(rng: np.random.Generator, goal: Goal, other: Goal) -> str:
+def negate(rng: np.random.Generator, goal: Goal, other: Goal, wording: str = "trained") -> str:
     """`goal`, and that `other` is not meant."""
+    if wording == "varied" and rng.random() < 0.5:
+        wanted, unwanted = nav_varied.part(rng, goal), nav_varied.name(rng, other)
+        return str(rng.choice(_VARIED_NEGATIONS)).format(wanted=wanted, other=unwanted)
     wanted = describe(Task((goal,)))
     unwanted = f"not the {other.color} {other.shape}"
     return f"{wanted}, {unwanted}" if rng.random() < 0.5 else f"{unwanted}, {wanted}"

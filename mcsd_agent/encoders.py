@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcsd_agent.conditioning import Conditioning, LabelAttention, attends, films
+from mcsd_agent.conditioning import Conditioning, LabelAttention, LabelMatch, attends, every_combination, films, matches
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.grid_encoder import GridEncoder
 from mcsd_agent.instruction_encoders import Heard, InstructionEncoder, SentenceReader
@@ -172,18 +172,16 @@ class ScanEncoder(nn.Module):
         if attends(config.conditioning) and answer_shape is not None:
             self.asks = LabelAttention(answer_shape, max(1, len(self.factors)), config.ray_width, width)
             self.bearings = nn.Parameter(0.5 * torch.randn(rays, config.ray_width))
+        self.meant: LabelMatch | None = None
+        if matches(config.conditioning) and answer_shape is not None:
+            self.meant = LabelMatch(answer_shape, max(1, len(self.factors)), config.ray_width)
 
     def _by_factor(self) -> Tensor:
         """For every label the embedding of each factor, `(labels, factors, ray_width)`; its own where it has none."""
         own = self.label.weight[:, None]
         if not self.combined:
             return own
-        sizes = tuple(len(factor) for factor in self.factors)
-        grid = [
-            factor.reshape(*(n if k == i else 1 for k, n in enumerate(sizes)), -1).expand(*sizes, -1)
-            for i, factor in enumerate(self.factors)
-        ]
-        return torch.cat([torch.stack(grid, -2).flatten(0, -3), own.expand(-1, len(sizes), -1)])
+        return torch.cat([every_combination(self.factors), own.expand(-1, len(self.factors), -1)])
 
     def _table(self, by_factor: Tensor) -> Tensor:
         """The embedding of every label, `(labels, ray_width)`: the sum over its factors."""
@@ -208,9 +206,13 @@ class ScanEncoder(nn.Module):
         table, names = self._table(by_factor), labels
         if film is not None:
             scale, shift = film[:, None].chunk(2, -1)
+            table = table * (1.0 + scale) + shift
+        elif self.meant is not None and answers is not None:
+            table = table + self.meant(by_factor, answers)
+        if table.ndim == 3:  # a table per instruction
             rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
-            names = labels + (rows * table.shape[0])[:, None]
-            table = (table * (1.0 + scale) + shift).flatten(0, 1)
+            names = labels + (rows * table.shape[1])[:, None]
+            table = table.flatten(0, 1)
         # Far geometry from the first feature, what is about to be hit from the second.
         far = ranges[..., None]
         near = (0.075 * self.max_range) / far.clamp(min=0.0375 * self.max_range)
@@ -259,9 +261,13 @@ class ObservationEncoder(nn.Module):
                 )
             self.instruction: InstructionEncoder | SentenceReader
             if isinstance(vocabulary, Vocabulary):
-                asks = bool(config.scan) and attends(config.conditioning) and not listens
+                asks = bool(config.scan) and attends(config.conditioning)
+                asks |= bool(config.scan or config.grid) and matches(config.conditioning)
                 self.instruction = InstructionEncoder(
-                    vocabulary, config.word_width, config.instruction_width, questions=8 if asks else 0
+                    vocabulary,
+                    config.word_width,
+                    config.instruction_width,
+                    questions=8 if asks and not listens else 0,
                 )
             else:
                 assert isinstance(vocabulary, Sentences)
@@ -291,8 +297,8 @@ class ObservationEncoder(nn.Module):
                 width,
                 config.cell_width,
                 code_width,
-                film=films(config.conditioning),
-                attention=attends(config.conditioning),
+                config.conditioning,
+                answer_shape,
             )
         for name, spec in specs.items():
             if isinstance(spec, TextSpec) or name in (*config.scan, config.grid):
@@ -375,7 +381,7 @@ class ObservationEncoder(nn.Module):
                 film = None if said is None or not films(self.config.conditioning) else self.film(said)
                 parts.append(entry(*(observation[k] for k in self.config.scan), film, index, answers))
             elif isinstance(entry, GridEncoder):
-                parts.append(entry(observation[name], said, index))
+                parts.append(entry(observation[name], said, index, answers))
             else:
                 parts.append(entry(observation[name]))
         if self.config.tokens == "per_entry":

@@ -13,7 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcsd_agent.conditioning import LanguageAttention
+from mcsd_agent.conditioning import (
+    Conditioning,
+    LabelMatch,
+    LanguageAttention,
+    attends,
+    every_combination,
+    films,
+    matches,
+)
 from mcsd_agent.errors import UserError
 from mcsd_agent.kernels.linear import Linear
 from mcsd_agent.spaces import MultiDiscreteSpec
@@ -25,8 +33,15 @@ class GridEncoder(nn.Module):
     starts: Tensor
 
     def __init__(
-        self, spec: MultiDiscreteSpec, width: int, cell_width: int, code_width: int, *, film: bool, attention: bool
+        self,
+        spec: MultiDiscreteSpec,
+        width: int,
+        cell_width: int,
+        code_width: int,
+        conditioning: Conditioning,
+        answer_shape: tuple[int, int, int] | None,
     ) -> None:
+        """`answer_shape` is that of `Heard.answers`, None where there is no instruction."""
         super().__init__()
         size = math.isqrt(len(spec.nvec) // 3)
         names = spec.nvec[:3]
@@ -42,25 +57,34 @@ class GridEncoder(nn.Module):
         self.places = nn.Parameter(0.5 * torch.randn(size * size, cell_width))
         self.near = nn.Conv2d(cell_width, cell_width, 3)
         self.whole = Linear((size - 2) ** 2 * cell_width, width)
-        self.film = Linear(code_width, 2 * cell_width) if film and code_width else None
-        self.asks = LanguageAttention(code_width, cell_width, width) if attention and code_width else None
+        self.film = Linear(code_width, 2 * cell_width) if films(conditioning) and code_width else None
+        self.asks = LanguageAttention(code_width, cell_width, width) if attends(conditioning) and code_width else None
+        self.meant = LabelMatch(answer_shape, 3, cell_width) if matches(conditioning) and answer_shape else None
 
-    def forward(self, cells: Tensor, said: Tensor | None, index: Tensor | None = None) -> Tensor:
+    def forward(
+        self, cells: Tensor, said: Tensor | None, index: Tensor | None = None, answers: Tensor | None = None
+    ) -> Tensor:
         """`said` `(instructions, code_width)`, `index` `(n,)` which of them each row heard; None: row i heard i."""
         places = self.size * self.size
         kind, colour, state = cells.unflatten(-1, (places, 3)).unbind(-1)
         named = (kind * self.names[1] + colour) * self.names[2] + state
         # Every cell that there can be, once.
-        table = (self.kinds[:, None, None] + self.colours[:, None] + self.states).flatten(0, 2)
-        if self.film is None or said is None:
-            x = F.embedding(named, F.silu(table))
-        else:
+        by_factor = every_combination((self.kinds, self.colours, self.states))
+        table = by_factor.sum(1)
+        if self.film is not None and said is not None and index is None:  # few cells in sight, and many that can be
             scale, shift = self.film(F.silu(said))[:, None].chunk(2, -1)
-            if index is None:
-                x = F.silu(F.embedding(named, table) * (1.0 + scale) + shift)
-            else:  # few instructions and many ticks: once per instruction
-                named = named + (index * table.shape[0])[:, None]
-                x = F.embedding(named, F.silu(table * (1.0 + scale) + shift).flatten(0, 1))
+            x = F.silu(F.embedding(named, table) * (1.0 + scale) + shift)
+        else:
+            if self.film is not None and said is not None:
+                scale, shift = self.film(F.silu(said))[:, None].chunk(2, -1)
+                table = table * (1.0 + scale) + shift
+            elif self.meant is not None and answers is not None:
+                table = table + self.meant(by_factor, answers)
+            if table.ndim == 3:  # a table per instruction
+                rows = torch.arange(cells.shape[0], device=cells.device) if index is None else index
+                named = named + (rows * table.shape[1])[:, None]
+                table = table.flatten(0, 1)
+            x = F.embedding(named, F.silu(table))
         x = x + self.places
         asked = None if self.asks is None or said is None else self.asks(x, said, index)
         x = x.unflatten(1, (self.size, self.size)).permute(0, 3, 1, 2)

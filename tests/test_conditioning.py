@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
 from mcsd_agent.artifact import export_policy
-from mcsd_agent.conditioning import LabelAttention
+from mcsd_agent.conditioning import LabelAttention, LabelMatch, every_combination
 from mcsd_agent.encoders import EncoderConfig
 from mcsd_agent.errors import UserError
 from mcsd_agent.instruction_encoders import InstructionEncoder
 from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.runtime import Stream
+from mcsd_agent.runtime.onnx_file import read_model
+from mcsd_agent.runtime.onnx_steady import cut
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, TextSpec
 
 VOCABULARY = Vocabulary.from_texts(["go to the red ball", "face the blue box"], max_words=6)
 CELLS, TIME = 9, 7
 SCAN = {"ranges": BoxSpec((5,), low=(0.0,), high=(4.0,)), "labels": MultiDiscreteSpec((14,) * 5)}
 GRID = {"image": MultiDiscreteSpec((11, 6, 4) * CELLS), "direction": DiscreteSpec(4)}
-WAYS = ["film", "attention", "both", "prefix"]
+WAYS = ["film", "attention", "both", "match", "prefix"]
 KINDS = ["scan", "grid"]
 
 
@@ -68,7 +72,9 @@ def test_a_sequence_is_its_steps_and_a_new_instruction_acts_on_the_next_tick(con
     torch.testing.assert_close(state, final, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("conditioning", "kind"), [("prefix", "grid"), ("attention", "scan")])
+@pytest.mark.parametrize(
+    ("conditioning", "kind"), [("prefix", "grid"), ("attention", "scan"), ("match", "scan"), ("match", "grid")]
+)
 def test_what_is_exported_obeys_alike(conditioning, kind, tmp_path):
     net, seen = policy(conditioning, kind), observations(kind)
     export_policy(net, tmp_path / "p.mcsd", rate_hz=10.0, parity_observations=60)
@@ -123,6 +129,31 @@ def test_the_label_that_both_answers_mean_is_looked_at_most():
     assert torch.equal(shares.argmax(1), torch.arange(4))
 
 
+def test_what_is_meant_is_a_colour_and_a_shape_each_by_itself():
+    torch.manual_seed(0)
+    match = LabelMatch((1, 4, 6), factors=2, token_width=4).double()
+    match.out = torch.nn.Identity()  # type: ignore[assignment]
+    keys = every_combination(torch.randn(2, 3, 4, dtype=torch.float64))
+    with torch.no_grad():
+        shares = match(keys, torch.randn(5, 1, 4, 6, dtype=torch.float64)).unflatten(1, (3, 3))
+    torch.testing.assert_close(shares.sum((1, 2)), torch.ones_like(shares[:, 0, 0]))
+    torch.testing.assert_close(shares, shares.sum(2, keepdim=True) * shares.sum(1, keepdim=True))
+    assert shares.std(1).max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tick_pays_nothing_for_matching(kind, tmp_path):
+    counts = {}
+    for way in ("film", "match"):
+        export_policy(policy(way, kind), tmp_path / f"{way}.mcsd", rate_hz=10.0, parity_observations=60)
+        with zipfile.ZipFile(tmp_path / f"{way}.mcsd") as file:
+            step = file.read("step.onnx")
+        parts = cut(step, read_model(step, "step"), ["mission"], "step", 1)
+        assert parts is not None
+        counts[way] = len(read_model(parts[1], "rest").nodes)
+    assert counts["match"] <= counts["film"], counts
+
+
 def test_what_is_said_of_the_colour_cannot_change_which_shape_is_meant():
     answers = torch.randn(2, 1, 4, 6, dtype=torch.float64)
     answers[1, :, 1:] = answers[0, :, 1:]  # two instructions that differ in the answer to the first question
@@ -137,7 +168,8 @@ def test_only_what_is_asked_for_labels_is_picked_by_questions():
     asked = {
         (way, kind): policy(way, kind).encoder.instruction(ids).answers.shape[2] > 1 for way in WAYS for kind in KINDS
     }
-    assert [case for case, picks in asked.items() if picks] == [("attention", "scan"), ("both", "scan")]
+    by_questions = [case for case, picks in asked.items() if picks]
+    assert by_questions == [("attention", "scan"), ("both", "scan"), ("match", "scan"), ("match", "grid")]
 
 
 def test_who_listens_asks_with_what_was_heard():

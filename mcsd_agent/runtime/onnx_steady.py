@@ -51,7 +51,7 @@ def cut(step: bytes, model: Model, steady: Iterable[str], where: str, batch: int
     """
     names = set(steady)
     constant = {"", *model.constants}
-    given = {port.name for port in model.inputs}
+    given = {port.name for port in model.inputs} - names
     settled: set[str] = set(names)
     early: list[int] = []
     for i, node in enumerate(model.nodes):

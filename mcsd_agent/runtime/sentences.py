@@ -19,13 +19,10 @@ import numpy as np
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.language import split_words
+from mcsd_agent.runtime.parts import split_parts
 from mcsd_agent.runtime.sentence_encoder import DIMENSION, NAME, SentenceEncoder
 from mcsd_agent.spelling import MOST_WORDS, SHORTEST, put_right
 
-_CONNECTIVE = re.compile(
-    r"[\s,;.]*\b(?:and\s+)?(?:then|after\s+that|afterwards|followed\s+by|finally|next(?!\s+to\b))\b[\s,:]*|\s*;\s*|\.\s+",
-    re.IGNORECASE,
-)
 #: How many training instructions stand for all of them, and how many parts are looked at to choose them.
 _KNOWN, _LOOKED_AT = 96, 5000
 _MAX_KNOWN, _MAX_CLAUSES, _MAX_TOKENS = 4096, 64, 512
@@ -44,16 +41,6 @@ _UNRELATED = (
     "close the door behind you", "wash the dishes", "call my mother", "the quick brown fox jumps over the lazy dog",
     "asdf qwer zxcv", "follow me", "go home", "take a photograph", "charge your battery",
 )  # fmt: skip
-
-
-def split_parts(text: str) -> list[str]:
-    """The parts of an instruction, in order; none where nothing is said.
-
-    >>> split_parts("Go to the red ball, then face the blue box.")
-    ['Go to the red ball', 'face the blue box']
-    """
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return [part for part in (p.strip(" .,;:!?") for p in _CONNECTIVE.split(plain)) if part]
 
 
 @dataclass(frozen=True)

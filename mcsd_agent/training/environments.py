@@ -125,7 +125,7 @@ def make_expert(env_id: str, expert: str = "scripted", env: gymnasium.Env | None
             return MetaWorldExpert(env)
         if expert != "scripted":
             raise UserError(f"unknown expert {expert!r}; choose 'scripted', 'babyai-bot' or 'metaworld'")
-        return envs.make_expert(env_id)
+        return envs.make_expert(env_id, env)
     except (KeyError, ValueError) as error:
         raise UserError(f"environment {env_id!r} has no {expert} expert: {error}") from None
     except ModuleNotFoundError as error:

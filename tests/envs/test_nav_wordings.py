@@ -7,11 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
+from envs import nav_phrasings
 from envs.nav import NavEnv
 from envs.nav_corrections import WORDS, correct, negate, understand
 from envs.nav_expert import NavExpert
 from envs.nav_language import COLORS, SHAPES, Goal, Task, corpus, object_goal, parse
-from envs.nav_phrasings import HELD_OUT, HELD_OUT_LABELS, WORDINGS, say
+from envs.nav_phrasings import HELD_OUT, HELD_OUT_LABELS, TRAINED, WORDINGS, say
+from mcsd_agent.language import split_words
+from mcsd_agent.runtime.parts import split_parts
 
 OBJECTS = [Goal("go", c, s) for c, s in product(COLORS, SHAPES)]
 KNOWN_WORDS = {*corpus(), *WORDS}
@@ -21,7 +24,7 @@ def words_of(text: str) -> set[str]:
     return set(text.lower().replace(",", " ").replace(":", " ").split())
 
 
-@pytest.mark.parametrize("wording", WORDINGS[1:])
+@pytest.mark.parametrize("wording", [w for w in WORDINGS if w not in (*TRAINED, "spontaneous")])
 def test_held_out_wordings_are_never_those_of_training(wording):
     rng = np.random.default_rng(0)
     for goal in [*OBJECTS, Goal("face", "red", "ball"), Goal("stop")]:
@@ -46,6 +49,47 @@ def test_the_second_list_shares_no_verb_and_no_turn_with_the_first():
         )
         assert not first & second
         assert len(second) > 5 * 3  # verbs and turns around them
+
+
+def test_varied_wordings_have_nothing_of_what_is_kept_from_training():
+    tables = (getattr(nav_phrasings, n) for n in ("_VERBS", "_UNHEARD_VERBS", "_SHAPES", "_UNHEARD_SHAPES"))
+    kept = {
+        *(text for table in tables for row in table.values() for text in row),
+        *nav_phrasings._CONNECTIVES,
+        *(t.replace("{}", "").strip(" ,") for t in (*nav_phrasings._POLITE, *nav_phrasings._UNHEARD_TURNS)),
+    } - {*SHAPES, ""}
+    rng, said = np.random.default_rng(5), []
+    for first, second in product(OBJECTS, [Goal("face", "red", "ball"), Goal("face", "blue", "box"), Goal("stop")]):
+        said += [say(rng, Task((first, second)), "varied").lower() for _ in range(60)]
+        said += [correct(rng, first, OBJECTS[0], "varied") for _ in range(3) if first != OBJECTS[0]]
+    for phrase in kept:
+        assert not [text for text in said if f" {phrase.lower()} " in f" {text.replace(',', ' ')} "], phrase
+
+
+@pytest.mark.parametrize(("wording", "share"), [("varied", 1.0), ("spontaneous", 0.95)])
+def test_many_wordings_name_what_is_meant_in_the_order_that_is_read(wording, share):
+    rng, texts, cut = np.random.default_rng(6), set(), []
+    for first, second in product(OBJECTS[:6], OBJECTS[6:]):
+        goals = (first, Goal("face", second.color, second.shape))
+        for _ in range(10):
+            text = say(rng, Task(goals), wording)
+            texts.add(text)
+            parts = split_parts(text)
+            cut.append(len(parts) == 2 and first.color in parts[0] and second.color in parts[1])
+    assert len(texts) > 350
+    assert np.mean(cut) >= share
+
+
+def test_a_policy_that_learns_words_knows_all_that_varied_wordings_have():
+    env = NavEnv(wording="varied", correction_probability=0.5, negation_probability=0.5, parts=(0.6, 0.4))
+    known = set(env.instruction_words)
+    for seed in range(150):
+        env.reset(seed=seed)
+        text = env.step(np.zeros(2))[0]["instruction"]
+        assert set(split_words(text)) <= known, text
+    rng = np.random.default_rng(7)
+    for before, after in product(OBJECTS[:3], OBJECTS[3:]):
+        assert set(split_words(correct(rng, before, after, "varied"))) <= known
 
 
 def test_a_typo_changes_one_word_of_a_part():
@@ -101,6 +145,20 @@ def test_a_correction_comes_on_the_way_and_its_object_is_there():
         goal = understand(first).goals[0]
         assert env._progress.task == understand(later[0], Task((goal,)))
         assert env._progress.goal.label in env._objects
+
+
+def test_the_expert_is_told_what_wordings_mean_that_it_cannot_read():
+    env = NavEnv(wording="varied", parts=(0.6, 0.4), correction_probability=0.5, negation_probability=0.3)
+    expert, successes = NavExpert(env), 0
+    for seed in range(12):
+        observation, info = env.reset(seed=seed)
+        expert.reset()
+        done = False
+        while not done:
+            observation, _, terminated, truncated, info = env.step(expert.act(observation))
+            done = terminated or truncated
+        successes += info["is_success"]
+    assert successes >= 11
 
 
 def test_the_expert_carries_out_corrections_negations_and_three_parts():

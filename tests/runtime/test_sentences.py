@@ -16,8 +16,9 @@ import pytest
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import sentence_encoder
+from mcsd_agent.runtime.parts import split_parts
 from mcsd_agent.runtime.sentence_encoder import SentenceEncoder
-from mcsd_agent.runtime.sentences import Sentences, split_parts
+from mcsd_agent.runtime.sentences import Sentences
 
 REFERENCE = json.loads((Path(__file__).parent / "sentence_reference.json").read_text())
 TRAINED = [
