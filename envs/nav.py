@@ -84,11 +84,13 @@ class NavEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode={render_mode!r}: give 'rgb_array' or None")
         self.config = NavConfig(**config)
-        #: Every word and mark that a trained wording may hold, for whoever builds a vocabulary.
         varied = self.config.wording == "varied"
+        #: Every word and mark that a trained wording may hold, for whoever builds a vocabulary.
         self.instruction_words = (*corpus(), ",", *(nav_varied.words() if varied else ()))
         if self.config.correction_probability or self.config.negation_probability:
             self.instruction_words += VARIED_CORRECTING_WORDS if varied else CORRECTING_WORDS
+        #: And how many of them one instruction has at most.
+        self.instruction_max_words = 48 if varied else 24
         self.render_mode = render_mode
         self._text_space = spaces.Text(_MAX_TEXT, min_length=0, charset=_CHARACTERS)
         self.observation_space = spaces.Dict(

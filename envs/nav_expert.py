@@ -19,6 +19,7 @@ from envs import nav_referee
 from envs.nav_corrections import understand
 from envs.nav_language import Goal, Task
 from envs.nav_map import NavMap
+from envs.nav_phrasings import TRAINED
 from envs.nav_world import FIELD_OF_VIEW, MAX_ANGULAR, MAX_LINEAR, RAY_ANGLES, RAYS
 
 # Its own criteria are stricter than the referee's, because its map is only an estimate.
@@ -55,7 +56,8 @@ class NavExpert:
     It reads instructions, or is told by `env`, which it then has to drive, what is meant by them, whatever the wording.
 
     Raises (from `act`):
-        ValueError: the instruction is not in the grammar, and nobody says what it means.
+        ValueError: the instruction is not in the grammar, and nobody says what it means. Of wordings that are kept for
+            the evaluation nobody does.
 
     Example:
         >>> from envs.nav import NavEnv
@@ -70,7 +72,8 @@ class NavExpert:
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None) -> None:
-        self._env: Any = None if env is None else env.unwrapped
+        tells = env is not None and env.unwrapped.config.wording in TRAINED  # type: ignore[attr-defined]
+        self._env: Any = env.unwrapped if env is not None and tells else None
         self._map = NavMap()
         self._approaching = False  # driving up to something hidden that it is to face
         self.reset()

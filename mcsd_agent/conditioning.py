@@ -82,8 +82,8 @@ class _LabelQuestions(nn.Module):
         heads = 4 if questions == 1 else questions // factors
         if heads < 1:
             raise UserError(
-                f"encoder.scan_factors has {factors} factors and an instruction answers {questions} questions; combine "
-                f"at most {questions}, or set encoder.conditioning='film'"
+                f"labels have {factors} factors (encoder.scan_factors), and an instruction answers {questions} "
+                f"questions; combine at most {questions}, or set encoder.conditioning='film'"
             )
         self.looks = parts * heads
         self.query = nn.Parameter(torch.randn(answer_width, heads, factors, key_width) / math.sqrt(answer_width))
@@ -122,14 +122,15 @@ class LabelAttention(_LabelQuestions):
 class LabelMatch(_LabelQuestions):
     """How likely each label is meant, as what is added to its embedding: `(instructions, labels, token_width)`.
 
-    A look is a distribution over all labels, in sight or not. Scores are sums over factors, so it is the product of one
-    over colours and one over shapes. It depends on the text alone: a tick pays nothing for it.
+    A look is a distribution over all labels, in sight or not. Scores are sums over factors, so among combinations it is
+    the product of one over colours and one over shapes. It depends on the text alone, so a tick pays nothing for it,
+    but where a policy listens: there what was heard is another thing at every tick.
     """
 
     def __init__(self, answer_shape: tuple[int, int, int], factors: int, token_width: int) -> None:
         super().__init__(answer_shape, factors, token_width)
         self.out = Linear(self.looks, token_width, bias=False)
-        nn.init.normal_(self.out.weight)  # what is meant is to weigh as much as what is there
+        nn.init.normal_(self.out.weight)  # a share is small: at first it is to be felt beside what is there
 
     def forward(self, keys: Tensor, answers: Tensor) -> Tensor:
         """`keys` and `answers` as for `scores`."""

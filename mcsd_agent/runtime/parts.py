@@ -1,34 +1,35 @@
 """An instruction to its parts, in the order in which they are to be done.
 
-English says an order with words between ("then", "once you are there") and with conjunctions that can turn it round
-("after you …, …", "before you …, …", "but first …"). Nothing else is understood here; what a part means is left to
-whoever reads it.
+English says an order with words between ("then", "once you are there") and with a few conjunctions that can turn it
+round ("after you …, …", "…, but first …"). "Before you …" is left as it is: what stands behind may be what must not
+happen ("stop before you reach the wall"). What a part means is left to whoever reads it.
 """
 
 from __future__ import annotations
 
 import re
 
-# "when that's finished", "once you are there", "after you have done that"
+# "when that's finished", "once you are there", "after you have done that"; not "when you are done with the ball"
 _WHEN_DONE = (
-    r"(?:once|when|as\s+soon\s+as|after)\s+(?:you|that|this|it|both)"
-    r"(?:'ve|'re|'s|\s+(?:have|are|is|has))?(?:\s+(?:all|been|get|got|both|have|are|it|that))*"
-    r"\s+(?:there|done|finished|arrived|complete|completed|over)(?:\s+(?:that|it|so|both|with\s+(?:that|it)))?"
+    r"(?:once|when|as\s+soon\s+as|after)\s+(?:you|that|this|it)"
+    r"(?:'ve|'re|'s|\s+(?:have|are|is|has|get))?(?:\s+(?:all|been|got))*"
+    r"\s+(?:there|done|finished|arrived|complete|completed)(?:\s+(?:that|it|so|both))?(?!\s+(?:with|at|on|in)\b)"
 )
 _NEXT = (
-    r"then|after\s+(?:that|this)|afterwards|thereafter|subsequently|later(?:\s+on)?|followed\s+by|finally|lastly|"
-    rf"last\s+of\s+all|next(?!\s+to\b)|step\s+(?:one|two|three|four|\d)|{_WHEN_DONE}"
+    r"then|after\s+that|after\s+this(?=\s*,)|afterwards|thereafter|subsequently|followed\s+by|finally|lastly|"
+    r"last\s+of\s+all|(?<!\bthe\s)(?<!\ba\s)next(?!\s+to\b)|(?<=\band\s)later(?:\s+on)?(?!\s+than\b)|"
+    rf"{_WHEN_DONE}"
 )
-_CONNECTIVE = re.compile(rf"[\s,;.]*\b(?:and\s+)?(?:{_NEXT})\b[\s,:]*|\s*;\s*|\.\s+", re.IGNORECASE)
-_OPENING = re.compile(r"(?:first(?:ly|\s+of\s+all)?|to\s+begin\s+with)[\s,:]+(?=\S)", re.IGNORECASE)
-# What may stand before a leading conjunction, whose clause ends at its comma.
-_FILLERS = (
-    r"(?:(?:so|well|okay|ok|hey|hi|hello|right|now|just|robot|please|kindly|maybe|perhaps|could|can|would|will|must|should|"
-    r"you|i|i'd|want|need|like|to|let's|um|uh|er)[\s,]+)*"
-)
-_NOTHING = re.compile(_FILLERS, re.IGNORECASE)
-_LEADING = re.compile(rf"{_FILLERS}(after|before)\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
-_BETWEEN = re.compile(r"(.+?)[\s,]+(?:(after|before)\s+you|but\s+(first))\s+(.+)", re.IGNORECASE)
+_STEP = r"(?:^|(?<=[,;.]\s))step\s+(?:one|two|three|four|five|\d+)\s*[,:]\s*"
+_CONNECTIVE = re.compile(rf"\b(?:and\s+)?\b(?:{_NEXT})\b[\s,:]*|;|\.\s+|{_STEP}", re.IGNORECASE)
+_AHEAD = re.compile(r"(?:right|alright|all\s+right|okay|ok|well|now|so)\s+then\b[\s,:]*", re.IGNORECASE)
+_NOTHING = re.compile(r"(?:(?:right|alright|okay|ok|well|now|so|hey|hi|hello|robot|please)\b[\s,]*)+", re.IGNORECASE)
+_FIRST = re.compile(r"(?:first(?:ly|\s+of\s+all)?\s*,?|to\s+begin\s+with,)\s+(?=\S)", re.IGNORECASE)
+# Before a leading "after you" may stand what makes a request of it.
+_ASKING = r"(?:(?:so|now|please|could|can|would|will|you|maybe|i|want|need|like|to|i'd|um|er)[\s,]+)*"
+_LEADING = re.compile(rf"{_ASKING}after\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
+_BETWEEN = re.compile(r"(.+?),?\s+(?:after\s+you|but\s+first(?:\s+of\s+all)?)\s+(.+)", re.IGNORECASE)
+_BEHIND = re.compile(r"\bafter\s+you\b", re.IGNORECASE)
 
 
 def split_parts(text: str) -> list[str]:
@@ -39,26 +40,30 @@ def split_parts(text: str) -> list[str]:
     >>> split_parts("face the blue box after you go to the red ball")
     ['go to the red ball', 'face the blue box']
     """
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    plain = re.sub(r",[ ,]*", ", ", plain)
+    printable = "".join(c if c.isprintable() else " " for c in text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    plain = re.sub(r"(?:, ?)+(?=,)", "", " ".join(printable.split()))
+    if ahead := _AHEAD.match(plain):
+        plain = plain[ahead.end() :] or plain
     clauses = [clause for clause in (c.strip(" .,;:!?") for c in _CONNECTIVE.split(plain)) if clause]
-    parts = [part for clause in clauses for part in _in_order(clause)]
-    return [part for part in parts if not _NOTHING.fullmatch(part + " ")] or parts  # "right then, go …" is one part
+    while len(clauses) > 1 and _NOTHING.fullmatch(clauses[0]):
+        clauses = clauses[1:]
+    return [part for clause in clauses for part in _in_order(clause)]
 
 
 def _in_order(clause: str) -> list[str]:
+    """A clause, or the two of one that is turned round."""
     if match := _LEADING.fullmatch(clause):
-        word, inner, outer = match.groups()
-        turned = word.lower() == "before"
+        inner, outer = match.groups()
     elif match := _BETWEEN.fullmatch(clause):
-        outer, word, _, inner = match.groups()
-        turned = (word or "").lower() == "before"
+        outer, inner = match.groups()
     else:
-        return [_opened(clause)]
-    return [_opened(part) for part in ((outer, inner) if turned else (inner, outer))]
+        return [_without_first(clause)]
+    if _BEHIND.search(inner) or _BEHIND.search(outer):
+        return [clause]  # more than two, one within the other
+    return [_without_first(inner), _without_first(outer)]
 
 
-def _opened(part: str) -> str:
-    """Without "first" in front, where more follows."""
-    match = _OPENING.match(part)
+def _without_first(part: str) -> str:
+    """ "First" in front says nothing where parts come in order."""
+    match = _FIRST.match(part)
     return (part[match.end() :] if match else part).strip(" ,:")

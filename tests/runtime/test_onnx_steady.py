@@ -77,6 +77,26 @@ def test_without_steady_inputs_a_step_stays_whole():
     assert cut(data, read(data), [], "it", 1) is None
 
 
+def test_a_size_that_is_read_from_the_text_keeps_nothing_in_the_rest():
+    nodes = [
+        helper.make_node("Shape", ["words"], ["shape"], end=1),
+        helper.make_node("Cast", ["shape"], ["rows"], to=1),
+        helper.make_node("Gather", ["table", "words"], ["looked_up"]),
+        helper.make_node("ReduceSum", ["looked_up", "axis"], ["code"], keepdims=0),
+        helper.make_node("Mul", ["code", "rows"], ["heard"]),
+        helper.make_node("Add", ["x", "rows"], ["moved"]),
+        helper.make_node("Mul", ["heard", "moved"], ["y"]),
+    ]
+    port = helper.make_tensor_value_info("y", 1, [1, 3])
+    data = model_bytes(nodes, INPUTS, ["y"], CONSTANTS, output_ports=[port])
+    parts = cut(data, read(data), ["words"], "it", 1)
+    assert parts is not None
+    assert "words" not in [port.name for port in read(parts[1]).inputs]
+    whole, parted = OnnxEngine(data, read(data), "it"), OnnxEngine(data, read(data), "it", steady=["words"])
+    for inputs in ticks():
+        np.testing.assert_allclose(parted.run(inputs)[0], whole.run(inputs)[0], rtol=1e-6)
+
+
 def test_a_step_whose_rest_reads_the_text_itself_stays_whole():
     nodes = [
         helper.make_node("ReduceSum", ["times", "first"], ["total"], keepdims=1),
