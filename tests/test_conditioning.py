@@ -177,8 +177,7 @@ def test_who_listens_matches_with_what_was_heard_and_so_do_several_robots(kind, 
     for t in range(TIME):
         said = "Go to the red ball!" if t < 3 else "face the blue box"
         now = [
-            {k: v[i, t].numpy().astype(str(net.observation_specs[k].dtype)) for k, v in seen.items()}
-            | {"mission": said}
+            {"mission": said} | {k: v[i, t].numpy().astype(dtypes[k]) for k, v in seen.items() if k != "mission"}
             for i in range(2)
         ]
         states = [stream.step(now, state)[1] for stream, state in zip(streams, states, strict=True)]
