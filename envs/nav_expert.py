@@ -10,7 +10,7 @@ can no longer be heard, and a new one replaces it.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 import numpy as np
@@ -21,6 +21,9 @@ from envs.nav_language import Goal, Task
 from envs.nav_map import NavMap
 from envs.nav_phrasings import TRAINED
 from envs.nav_world import FIELD_OF_VIEW, MAX_ANGULAR, MAX_LINEAR, RAY_ANGLES, RAYS
+
+if TYPE_CHECKING:
+    from envs.nav import NavEnv
 
 # Its own criteria are stricter than the referee's, because its map is only an estimate.
 _ARRIVED_DISTANCE, _ARRIVED_BEARING = 0.44, 0.4
@@ -55,9 +58,9 @@ class NavExpert:
 
     It reads instructions, or is told by `env`, which it then has to drive, what is meant by them, whatever the wording.
 
-    Raises (from `act`):
-        ValueError: the instruction is not in the grammar, and nobody says what it means. Of wordings that are kept for
-            the evaluation nobody does.
+    Raises:
+        ValueError: `env` words instructions in a way that is kept for the evaluation; from `act`, the instruction is
+            not in the grammar, and nobody says what it means.
 
     Example:
         >>> from envs.nav import NavEnv
@@ -72,8 +75,11 @@ class NavExpert:
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any] | None = None) -> None:
-        tells = env is not None and env.unwrapped.config.wording in TRAINED  # type: ignore[attr-defined]
-        self._env: Any = env.unwrapped if env is not None and tells else None
+        self._env = None if env is None else cast("NavEnv", env.unwrapped)
+        if self._env is not None and self._env.config.wording not in TRAINED:
+            raise ValueError(
+                f"wording={self._env.config.wording!r} is kept for the evaluation; set it to {' or '.join(TRAINED)}"
+            )
         self._map = NavMap()
         self._approaching = False  # driving up to something hidden that it is to face
         self.reset()
@@ -113,8 +119,7 @@ class NavExpert:
 
     def _meaning(self, instruction: str) -> Task:
         if self._env is not None:
-            task: Task = self._env.task
-            return task
+            return self._env.task
         return understand(instruction, Task(self._goals) if self._goals else None)
 
     def _drive(self) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from envs.nav_corrections import WORDS, correct, negate, understand
 from envs.nav_expert import NavExpert
 from envs.nav_language import COLORS, SHAPES, Goal, Task, corpus, object_goal, parse
 from envs.nav_phrasings import HELD_OUT, HELD_OUT_LABELS, TRAINED, WORDINGS, say
+from mcsd_agent.cli import main
 from mcsd_agent.language import split_words
 from mcsd_agent.runtime.parts import split_parts
 
@@ -120,11 +121,14 @@ def test_no_trained_instruction_is_longer_than_the_environment_says(wording, par
     assert max(lengths) <= env.instruction_max_words
 
 
-def test_nobody_tells_the_expert_what_wordings_mean_that_are_kept_for_the_evaluation():
-    env = NavEnv(wording="unheard", parts=(0, 1), verbs={"go": 1})
-    expert = NavExpert(env)
+def test_what_is_kept_for_the_evaluation_is_not_recorded(tmp_path, capsys):
+    record = ["record", "mcsd/Nav-v0", "--episodes", "4", "--quiet", "--out", str(tmp_path / "demos")]
+    assert main([*record, "--set", "wording=unheard"]) == 2
+    error = capsys.readouterr().err
+    assert "wording='unheard' is kept for the evaluation; set it to trained or varied" in error
+    assert len(error.strip().splitlines()) == 1
     with pytest.raises(ValueError, match="instruction"):
-        expert.act(env.reset(seed=0)[0])
+        NavExpert().act(NavEnv(wording="unheard", parts=(0, 1), verbs={"go": 1}).reset(seed=0)[0])
 
 
 def test_a_policy_that_learns_words_knows_all_that_varied_wordings_have():
