@@ -66,6 +66,18 @@ def every_combination(factors: Iterable[Tensor]) -> Tensor:
     return torch.stack(grid, -2).flatten(0, -3)
 
 
+def look_up(labels: Tensor, table: Tensor, index: Tensor | None) -> Tensor:
+    """Rows of `table` for `labels` `(n, tokens)`: `(n, tokens, width)`.
+
+    `table` is one for all, `(labels, width)`, or one per instruction, `(instructions, labels, width)`; `index` `(n,)`
+    then says which instruction a row heard, None: row i heard i.
+    """
+    if table.ndim == 2:
+        return F.embedding(labels, table)
+    rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
+    return F.embedding(labels + (rows * table.shape[1])[:, None], table.flatten(0, 1))
+
+
 class _LabelQuestions(nn.Module):
     """What an instruction asks of labels, by a few looks, each of which may look for another one.
 
@@ -108,14 +120,9 @@ class LabelAttention(_LabelQuestions):
         self.out = Linear(self.looks * token_width, width)
 
     def forward(self, tokens: Tensor, labels: Tensor, keys: Tensor, answers: Tensor, index: Tensor | None) -> Tensor:
-        """`labels` `(n, tokens)`, `keys` and `answers` as for `scores`.
-
-        `index` `(n,)` says which instruction a row heard, None: row i heard i.
-        """
+        """`labels` and `index` as for `look_up`, `keys` and `answers` as for `scores`."""
         # A label's score is the same wherever it is seen: once per instruction.
-        scores = self.scores(keys, answers)
-        rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
-        seen = F.embedding(labels + (rows * scores.shape[1])[:, None], scores.flatten(0, 1)).transpose(1, 2)
+        seen = look_up(labels, self.scores(keys, answers), index).transpose(1, 2)
         return self.out((torch.softmax(seen, -1) @ tokens).flatten(1))
 
 

@@ -20,7 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcsd_agent.conditioning import Conditioning, LabelAttention, LabelMatch, attends, every_combination, films, matches
+from mcsd_agent.conditioning import (
+    Conditioning,
+    LabelAttention,
+    LabelMatch,
+    attends,
+    every_combination,
+    films,
+    look_up,
+    matches,
+)
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.grid_encoder import GridEncoder
 from mcsd_agent.instruction_encoders import Heard, InstructionEncoder, SentenceReader
@@ -203,21 +212,17 @@ class ScanEncoder(nn.Module):
         per instruction, and not every ray: the label says how much its range matters.
         """
         by_factor = self._by_factor()
-        table, names = self._table(by_factor), labels
+        table = self._table(by_factor)
         if film is not None:
             scale, shift = film[:, None].chunk(2, -1)
             table = table * (1.0 + scale) + shift
         elif self.meant is not None and answers is not None:
             table = table + self.meant(by_factor, answers)
-        if table.ndim == 3:  # a table per instruction
-            rows = torch.arange(labels.shape[0], device=labels.device) if index is None else index
-            names = labels + (rows * table.shape[1])[:, None]
-            table = table.flatten(0, 1)
         # Far geometry from the first feature, what is about to be hit from the second.
         far = ranges[..., None]
         near = (0.075 * self.max_range) / far.clamp(min=0.0375 * self.max_range)
         geometry = torch.cat([1.0 - far / self.max_range, near], -1)
-        x = torch.addmm(F.embedding(names, table).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
+        x = torch.addmm(look_up(labels, table, index).flatten(0, 1), geometry.flatten(0, 1), self.ray.weight.t())
         x = F.silu(x).unflatten(0, labels.shape)
         y = self.linear(x.flatten(1))
         if self.asks is None or answers is None:

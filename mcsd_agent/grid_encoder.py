@@ -20,6 +20,7 @@ from mcsd_agent.conditioning import (
     attends,
     every_combination,
     films,
+    look_up,
     matches,
 )
 from mcsd_agent.errors import UserError
@@ -29,8 +30,6 @@ from mcsd_agent.spaces import MultiDiscreteSpec
 
 class GridEncoder(nn.Module):
     """`(n, size * size * 3)` numbers to `(n, width)`; `code_width` 0 is no instruction."""
-
-    starts: Tensor
 
     def __init__(
         self,
@@ -80,11 +79,7 @@ class GridEncoder(nn.Module):
                 table = table * (1.0 + scale) + shift
             elif self.meant is not None and answers is not None:
                 table = table + self.meant(by_factor, answers)
-            if table.ndim == 3:  # a table per instruction
-                rows = torch.arange(cells.shape[0], device=cells.device) if index is None else index
-                named = named + (rows * table.shape[1])[:, None]
-                table = table.flatten(0, 1)
-            x = F.embedding(named, F.silu(table))
+            x = look_up(named, F.silu(table), index)
         x = x + self.places
         asked = None if self.asks is None or said is None else self.asks(x, said, index)
         x = x.unflatten(1, (self.size, self.size)).permute(0, 3, 1, 2)

@@ -198,23 +198,10 @@ def test_a_correction_comes_on_the_way_and_its_object_is_there():
         assert env._progress.goal.label in env._objects
 
 
-def test_the_expert_is_told_what_wordings_mean_that_it_cannot_read():
-    env = NavEnv(wording="varied", parts=(0.6, 0.4), correction_probability=0.5, negation_probability=0.3)
-    expert, successes = NavExpert(env), 0
-    for seed in range(12):
-        observation, info = env.reset(seed=seed)
-        expert.reset()
-        done = False
-        while not done:
-            observation, _, terminated, truncated, info = env.step(expert.act(observation))
-            done = terminated or truncated
-        successes += info["is_success"]
-    assert successes >= 11
-
-
-def test_the_expert_carries_out_corrections_negations_and_three_parts():
-    env = NavEnv(parts=(0.6, 0.0, 0.4), correction_probability=0.5, negation_probability=0.3)
-    expert, successes = NavExpert(), 0
+@pytest.mark.parametrize(("wording", "is_told"), [("trained", False), ("varied", True)])
+def test_the_expert_carries_out_what_it_reads_and_what_it_is_told_that_words_mean(wording, is_told):
+    env = NavEnv(wording=wording, parts=(0.6, 0.0, 0.4), correction_probability=0.5, negation_probability=0.3)
+    expert, successes = NavExpert(env if is_told else None), 0
     for seed in range(12):
         observation, info = env.reset(seed=seed)
         expert.reset()
