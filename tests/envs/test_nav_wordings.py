@@ -198,6 +198,17 @@ def test_a_correction_comes_on_the_way_and_its_object_is_there():
         assert env._progress.goal.label in env._objects
 
 
+def test_the_environment_negates_and_corrects_in_many_wordings_too():
+    env = NavEnv(wording="varied", parts=(1, 0), verbs={"go": 1}, negation_probability=1.0, correction_probability=1.0)
+    negated, corrected = [], []
+    for seed in range(30):
+        negated.append(env.reset(seed=seed)[0]["instruction"])
+        said = [env.step(np.zeros(2))[0]["instruction"] for _ in range(45)]
+        corrected += [text for text in dict.fromkeys(said) if text != negated[-1]]
+    assert 5 < sum(text.startswith(("go to", "not the")) for text in negated) < 25  # half as in the grammar
+    assert 5 < sum(text.startswith(("no,", "no I mean", "not that one")) for text in corrected) < 25
+
+
 @pytest.mark.parametrize(("wording", "is_told"), [("trained", False), ("varied", True)])
 def test_the_expert_carries_out_what_it_reads_and_what_it_is_told_that_words_mean(wording, is_told):
     env = NavEnv(wording=wording, parts=(0.6, 0.0, 0.4), correction_probability=0.5, negation_probability=0.3)
