@@ -9,10 +9,10 @@ SHORTEST, MOST_WORDS = 4, 500
 
 
 @functools.lru_cache(4096)
-def put_right(word: str, words: tuple[str, ...], shortest: int = SHORTEST) -> str:
+def put_right(word: str, words: tuple[str, ...], shortest: int = SHORTEST, ranked: bool = False) -> str:
     """The only one of `words` that is one letter away from `word`, or `word` itself where none or several are.
 
-    A `word` of less than `shortest` letters stays.
+    A `word` of less than `shortest` letters stays. Of several the first one is taken if the words are `ranked`.
 
     >>> put_right("gren", ("green", "ball")), put_right("blal", ("green", "ball")), put_right("rad", ("red",))
     ('green', 'ball', 'rad')
@@ -20,7 +20,7 @@ def put_right(word: str, words: tuple[str, ...], shortest: int = SHORTEST) -> st
     if len(word) < shortest or len(words) > MOST_WORDS or word in words:
         return word
     near = [w for w in words if len(w) >= SHORTEST and _is_one_letter_off(word, w)]
-    return near[0] if len(near) == 1 else word
+    return near[0] if len(near) == 1 or (near and ranked) else word
 
 
 def _is_one_letter_off(a: str, b: str) -> bool:

@@ -9,26 +9,44 @@ from __future__ import annotations
 
 import re
 
-# "when that's finished", "once you are there", "after you have done that"; not "when you are done with the ball"
+# "when that's finished", "once you are there", "after you have done that", "having done so", "when done"; not "when you
+# are done with the ball"
+_DONE = r"(?:there|done|finished|arrived|complete|completed)(?:\s+(?:with\s+)?(?:that|it|so|both))?"
 _WHEN_DONE = (
-    r"(?:once|when|as\s+soon\s+as|after)\s+(?:you|that|this|it)"
-    r"(?:'ve|'re|'s|\s+(?:have|are|is|has|get))?(?:\s+(?:all|been|got))*"
-    r"\s+(?:there|done|finished|arrived|complete|completed)(?:\s+(?:that|it|so|both))?(?!\s+(?:with|at|on|in)\b)"
+    r"(?:(?:(?:once|when|as\s+soon\s+as|after)\s+(?:you|that|this|it)"
+    r"(?:'ve|'re|'s|\s+(?:have|are|is|has|get))?(?:\s+(?:all|been|got))*\s+|(?:once|when)\s+)"
+    rf"{_DONE}|(?:with\s+)?that\s+done|(?:having\s+done|after\s+doing)\s+(?:that|this|it|so)|"
+    r"(?:up)?on\s+completion)(?!\s+(?:with|at|on|in|of)\b)"
 )
 _NEXT = (
-    r"then|after\s+that|after\s+this(?=\s*,)|afterwards|thereafter|subsequently|followed\s+by|finally|lastly|"
-    r"last\s+of\s+all|(?<!\bthe\s)(?<!\ba\s)next(?!\s+to\b)|(?<=\band\s)later(?:\s+on)?(?!\s+than\b)|"
+    r"(?:only\s+)?then|(?:(?:right|straight|immediately|directly|shortly|soon)\s+)?"
+    r"(?:after\s+that|after\s+this(?=\s*,)|afterwards?)|following\s+(?:that|this)(?=\s*,)|thereafter|thereupon|"
+    r"subsequently|followed\s+by|finally|lastly|last\s+of\s+all|from\s+there(?=\s*,)|"
+    r"(?:as\s+)?(?:the|your)\s+next\s+(?:step|task|job)(?:\s+is\s+to\b|(?=\s*[,:]))|"
+    r"next(?:\s+up(?=\s*,)|\s+(?:step|task|job)(?=\s*[,:]))|(?<!\bthe\s)(?<!\ba\s)(?<!\byour\s)next(?!\s+to\b)|"
+    rf"(?<=\band\s)(?:now|from\s+there)|(?<=[;.]\s)(?:now|later)(?=\s*,)|(?<=\band\s)later(?:\s+on)?(?!\s+than\b)|"
     rf"{_WHEN_DONE}"
 )
 _STEP = r"(?:^|(?<=[,;.]\s))step\s+(?:one|two|three|four|five|\d+)\s*[,:]\s*"
-_CONNECTIVE = re.compile(rf"\b(?:and\s+)?\b(?:{_NEXT})\b[\s,:]*|;|\.\s+|{_STEP}", re.IGNORECASE)
+_ARROW = r"\s(?:-+>|=+>|\N{RIGHTWARDS ARROW})\s"
+_CONNECTIVE = re.compile(rf"(?:(?:\band|&)\s+)?\b(?:{_NEXT})\b[\s,:]*|;|\.\s+|{_ARROW}|{_STEP}", re.IGNORECASE)
+# "Go to the ball and face the box", where both sides say what; not "find the ball and go up to it", "the ball and the
+# box", "the ball that is red and near the wall", "be a dear and face the box".
+_NO_VERB = (
+    r"(?:the|an?|that|this|both|it|its|not|no|is|are|has|which|who|where|you|your|in|on|at|to|of|by|with|from|under|near|"
+    r"next|beside|behind|between|left|right|red|green|blue|yellow|purple|gr[ea]y|white|black|orange)"
+)
+_WHAT = r"\b(?:the|an?|that)\s+\w"
+_AND = re.compile(rf"(?!(?:be|do)\b)(.*?{_WHAT}.*?),?\s+(?:and|&)\s+((?!{_NO_VERB}\b)\w.*?{_WHAT}.*)", re.IGNORECASE)
 _AHEAD = re.compile(r"(?:right|alright|all\s+right|okay|ok|well|now|so)\s+then\b[\s,:]*", re.IGNORECASE)
 _NOTHING = re.compile(r"(?:(?:right|alright|okay|ok|well|now|so|hey|hi|hello|robot|please)\b[\s,]*)+", re.IGNORECASE)
+_FILLER = re.compile(r"(?:and|okay|ok|(?:all\s+)?done|well|so|now)\b[\s,]*", re.IGNORECASE)
 _FIRST = re.compile(r"(?:first(?:ly|\s+of\s+all)?\s*,?|to\s+begin\s+with,)\s+(?=\S)", re.IGNORECASE)
 # Before a leading "after you" may stand what makes a request of it.
 _ASKING = r"(?:(?:so|now|please|could|can|would|will|you|maybe|i|want|need|like|to|i'd|um|er)[\s,]+)*"
 _LEADING = re.compile(rf"{_ASKING}after\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"(.+?),?\s+(?:after\s+you|but\s+first(?:\s+of\s+all)?)\s+(.+)", re.IGNORECASE)
+_AROUND = " .,;:!?-&\N{EN DASH}\N{EM DASH}"  # what stands around a part
 _BEHIND = re.compile(r"\bafter\s+you\b", re.IGNORECASE)
 
 
@@ -44,9 +62,10 @@ def split_parts(text: str) -> list[str]:
     plain = re.sub(r"(?:, ?)+(?=,)", "", " ".join(printable.split()))
     if ahead := _AHEAD.match(plain):
         plain = plain[ahead.end() :] or plain
-    clauses = [clause for clause in (c.strip(" .,;:!?") for c in _CONNECTIVE.split(plain)) if clause]
+    clauses = [clause for clause in (c.strip(_AROUND) for c in _CONNECTIVE.split(plain)) if clause]
     while len(clauses) > 1 and _NOTHING.fullmatch(clauses[0]):
         clauses = clauses[1:]
+    clauses = clauses[:1] + [clause for clause in clauses[1:] if not _FILLER.fullmatch(clause)]
     return [part for clause in clauses for part in _in_order(clause)]
 
 
@@ -57,10 +76,16 @@ def _in_order(clause: str) -> list[str]:
     elif match := _BETWEEN.fullmatch(clause):
         outer, inner = match.groups()
     else:
-        return [_without_first(clause)]
+        return [_without_first(part) for part in _at_and(clause)]
     if _BEHIND.search(inner) or _BEHIND.search(outer):
         return [clause]  # more than two, one within the other
     return [_without_first(inner), _without_first(outer)]
+
+
+def _at_and(clause: str) -> list[str]:
+    """A clause, or those of which each says what to do with what."""
+    match = _AND.fullmatch(clause)
+    return [match[1], *_at_and(match[2])] if match else [clause]
 
 
 def _without_first(part: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from mcsd_agent.spelling import MOST_WORDS, SHORTEST, put_right
 _KNOWN, _LOOKED_AT = 96, 5000
 _MAX_KNOWN, _MAX_CLAUSES, _MAX_TOKENS = 4096, 64, 512
 #: Word pieces that a policy reads at least, though what it was trained on was shorter.
-_FEWEST_TOKENS = 32
+_FEWEST_TOKENS = 48
 #: How many directions are kept of the encoder's numbers, and from how many parts they are found.
 _KEPT, _COMPARED = 64, 1000
 #: Words that English uses so often are no misspellings of others: pieces are numbered by how common they are.
@@ -47,10 +48,11 @@ _UNRELATED = (
 class Sentences:
     """Which encoder reads instructions, and which instructions a policy was trained on.
 
-    `words` are those that a wrong letter is put right to. `known` holds the vectors of some training parts, int8
-    `(n, 384)` in base64, 127 for 1; `max_distance` is the cosine distance from the nearest of them beyond which a part
-    is not taken to be understood. `directions` are those kept of a word piece's numbers, and behind them what is
-    subtracted, float16 `(385, 64)` in base64. `max_clauses` parts with `max_tokens` pieces together are read.
+    `words` are those that a wrong letter is put right to, the most frequent ones first. `known` holds the vectors of
+    some training parts, int8 `(n, 384)` in base64, 127 for 1; `max_distance` is the cosine distance from the nearest of
+    them beyond which a part is not taken to be understood. `directions` are those kept of a word piece's numbers, and
+    behind them what is subtracted, float16 `(385, 64)` in base64. `max_clauses` parts with `max_tokens` pieces together
+    are read.
     """
 
     sha256: str
@@ -103,18 +105,16 @@ class Sentences:
         trained = 1.0 - (vectors @ known.T).max(1).min()
         unrelated = float(np.quantile(1.0 - (encoder.encode(_UNRELATED) @ known.T).max(1), 0.05))
         limit = max(float(trained), (float(trained) + unrelated) / 2)
-        words = sorted({word for part in parts for word in split_words(part) if len(word) >= SHORTEST})
+        words = _frequent_words(parts)
         longest = max(sum(encoder.pieces.count(part) for part in split_parts(text)) for text in texts)
         compared = [parts[i] for i in np.random.default_rng(1).permutation(len(parts))[:_COMPARED]]
         directions = _main_directions(np.concatenate(encoder.read(compared)[1]))
-        if len(words) > MOST_WORDS:
-            words = []  # free speech: a word that is not among them is rarely a wrong letter
         return cls(
             encoder.sha256,
             base64.b64encode(stored.tobytes()).decode(),
             base64.b64encode(directions.tobytes()).decode(),
             round(limit, 4),
-            tuple(words),
+            words,
             max_clauses,
             min(_MAX_TOKENS, max(_FEWEST_TOKENS, -(-longest // 8) * 8)),
         )
@@ -161,14 +161,14 @@ class Sentences:
         return [self._spelled(part.lower()) for part in split_parts(text)]
 
     def _spelled(self, part: str) -> str:
-        """Words that are one letter away from a single word of training become that word, where they are rare."""
+        """Rare words that are one letter away from words of training become the most frequent of those."""
         if not self.words:
             return part
         common = SentenceEncoder.installed().pieces.is_common
 
         def spelled(match: re.Match[str]) -> str:
             word = match[0]
-            return word if common(word, _COMMON) else put_right(word, self.words, shortest=3)
+            return word if common(word, _COMMON) else put_right(word, self.words, shortest=3, ranked=True)
 
         return _WORD.sub(spelled, part)
 
@@ -232,6 +232,12 @@ def _read(part: str) -> tuple[np.ndarray, np.ndarray]:
     for array in (vectors, pieces[0]):
         array.flags.writeable = False
     return vectors[0], pieces[0]
+
+
+def _frequent_words(parts: list[str]) -> tuple[str, ...]:
+    """The words that others can be misspellings of, those that most parts have first."""
+    counts = Counter(word for part in parts for word in sorted(set(split_words(part))) if len(word) >= SHORTEST)
+    return tuple(word for word, _ in counts.most_common(MOST_WORDS))
 
 
 def _main_directions(pieces: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_parts_are_what_connectives_divide(text, parts):
 def test_parts_come_in_order_before_zeros(sentences):
     one, two = (sentences.encode(f"go to the {c} ball") for c in ("red", "blue"))
     both = sentences.encode("go to the red ball, then go to the blue ball")
-    assert both.shape == (32, sentences.size)
+    assert both.shape == (48, sentences.size)
     assert both.dtype == np.float32
     assert np.array_equal(both[:5, 4:], one[:5, 4:])
     assert np.array_equal(both[5:10], two[:5])
@@ -79,15 +79,15 @@ def test_parts_come_in_order_before_zeros(sentences):
 
 
 def test_more_than_is_read_is_cut_behind(sentences):
-    long = "go to the " + "very " * 40 + "red ball"
-    assert sentences.tokens(long) == 45
+    long = "go to the " + "very " * 50 + "red ball"
+    assert sentences.tokens(long) == 55
     assert sentences.encode(long)[:, 3].all()
 
 
 def test_as_many_pieces_are_read_as_the_longest_instruction_of_training_has():
-    long = "go to the " + "very " * 40 + "red ball"
-    assert Sentences.from_texts([*TRAINED, long]).max_tokens == 48
-    assert Sentences.from_texts(TRAINED).max_tokens == 32
+    long = "go to the " + "very " * 50 + "red ball"
+    assert Sentences.from_texts([*TRAINED, long]).max_tokens == 56
+    assert Sentences.from_texts(TRAINED).max_tokens == 48
 
 
 def test_what_is_kept_of_a_piece_tells_colours_apart_whatever_has_them(sentences):
@@ -114,6 +114,11 @@ def test_one_wrong_letter_is_put_right_and_no_more(sentences):
     assert not np.array_equal(sentences.encode("look at the mellow stone"), right)
     # a word of its own, though one letter off
     assert sentences.parts("go to the wall, then to the bal") == ["go to the wall", "to the ball"]
+
+
+def test_of_several_words_one_letter_away_the_most_frequent_one_is_read():
+    texts = ["go to the red cone", "look at the blue cone", "come over to the green ball", "find the green cone"]
+    assert Sentences.from_texts(texts).parts("go to the red coe") == ["go to the red cone"]
 
 
 def test_the_limit_lies_between_training_and_what_has_nothing_to_do_with_it(sentences):
