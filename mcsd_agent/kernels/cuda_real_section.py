@@ -152,12 +152,12 @@ def real_forward(
         tl.store(tl.broadcast_to(last, end_h.shape), end_h, mask=edge)
 
     h = after(before_a, before_b, begin_h)
-    mark = saved + (sequence * marks + first // MARK + segment * (RUN // MARK)) * WIDTH + column
+    mark, marked = marks_of(saved, sequence, marks, first, segment, column, WIDTH, RUN, MARK)
     out = gated + row * (2 * WIDTH) + (segment * (RUN * 2 * WIDTH) + SECTION * WIDTH + column)
     for r in tl.static_range(RUN):
         here = (segment * RUN + r < left) & mask
         if r % MARK == 0:
-            store_where(mark + r // MARK * WIDTH, h, here, ALL)
+            store_where(mark + r // MARK * WIDTH, h, here & marked, ALL and MARK <= RUN)
         if STARTS:
             h = tl.where(begins[r], 0.0, h)
         if SELECTIVE:
@@ -173,6 +173,15 @@ def real_forward(
         u = wide(gates[r])
         y = u * sigmoid(u) * (normed * w)
         store_where(out + r * (2 * WIDTH), y, here, ALL)
+
+
+@triton.jit
+def marks_of(
+    saved, sequence, marks, first, segment, column, WIDTH: tl.constexpr, RUN: tl.constexpr, MARK: tl.constexpr
+):
+    """Where the state before a segment is saved, and of which segments it is: that before every `MARK`-th token."""
+    index = first // MARK + segment * RUN // MARK
+    return saved + (sequence * marks + index) * WIDTH + column, segment * RUN % MARK == 0
 
 
 @triton.jit
@@ -218,11 +227,14 @@ def real_backward(
     if SCALED:
         scaling = tl.load(scale + column, mask=mask, other=0.0)
     w = tl.load(norm_weight + SECTION * WIDTH + column, mask=mask, other=0.0)
-    states = saved + (sequence * marks + first // RUN + segment) * WIDTH + column
-    h = load_where(states, (segment * RUN < left) & mask, 0.0, ALL)
+    begin_h = load_where(saved + (sequence * marks + chunk) * WIDTH + column, mask, 0.0, ALL)
+    a, b, fresh = real_stretches(
+        values, rates, begins, m, offset, scaling, segment, left, SELECTIVE, SCALED, STARTS, RUN, EVEN
+    )
+    a, b, before_a, before_b = scan_maps(a, b, False)
+    h = after(before_a, before_b, begin_h)
 
     # y = silu(u) n w with n = h rsqrt(mean h^2 + eps): d = rsqrt(...) (dn - n mean(dn n))
-    fresh = ()  # 1 - a_t
     grads = ()  # d_t
     slopes = ()  # da/dr of token t, over a: (v_t - h_{t-1}) m sigmoid(r + bias)
     grad_weight = tl.zeros((SEGMENTS, BLOCK), tl.float32)
@@ -233,9 +245,7 @@ def real_backward(
             h = tl.where(begins[r], 0.0, h)
         value = wide(values[r])
         if SELECTIVE:
-            z = wide(rates[r]) + offset
-            fresh = fresh + (selective_weights(softplus(z) * m)[1],)
-            slopes = slopes + ((value - h) * (m * sigmoid(z)),)
+            slopes = slopes + ((value - h) * (m * sigmoid(wide(rates[r]) + offset)),)
             h = real_next(h, value, fresh[r], m, scaling, SELECTIVE, SCALED)
         else:
             h = real_next(h, value, m, m, scaling, SELECTIVE, SCALED)

@@ -30,6 +30,7 @@ from mcsd_agent.kernels.cuda_arithmetic import (
     wide,
 )
 from mcsd_agent.kernels.cuda_chain import after_complex, first_state_complex, publish, scan_maps_complex
+from mcsd_agent.kernels.cuda_real_section import marks_of
 
 _EPSILON = tl.constexpr(1e-6)
 
@@ -174,13 +175,13 @@ def rotating_forward(
         tl.store(tl.broadcast_to(last + HALF, end_im.shape), end_im, mask=edge)
 
     h_re, h_im = after_complex(p_re, p_im, q_re, q_im, begin_re, begin_im)
-    mark = saved + (sequence * marks + first // MARK + segment * (RUN // MARK)) * WIDTH + column
+    mark, marked = marks_of(saved, sequence, marks, first, segment, column, WIDTH, RUN, MARK)
     out = gated + row * (2 * WIDTH) + (segment * (RUN * 2 * WIDTH) + WIDTH + column)
     for r in tl.static_range(RUN):
         here = (segment * RUN + r < left) & mask
         if r % MARK == 0:
-            store_where(mark + r // MARK * WIDTH, h_re, here, ALL)
-            store_where(mark + (r // MARK * WIDTH + HALF), h_im, here, ALL)
+            store_where(mark + r // MARK * WIDTH, h_re, here & marked, ALL and MARK <= RUN)
+            store_where(mark + (r // MARK * WIDTH + HALF), h_im, here & marked, ALL and MARK <= RUN)
         if STARTS:
             h_re = tl.where(begins[r], 0.0, h_re)
             h_im = tl.where(begins[r], 0.0, h_im)
@@ -230,10 +231,14 @@ def rotating_backward(
     turn_re, turn_im, scaling = turns(rate, angle, scale, pair, mask)
     w_re = tl.load(norm_weight + WIDTH + column, mask=mask, other=0.0)
     w_im = tl.load(norm_weight + WIDTH + HALF + column, mask=mask, other=0.0)
-    states = saved + (sequence * marks + first // RUN + segment) * WIDTH + column
-    here = (segment * RUN < left) & mask
-    h_re = load_where(states, here, 0.0, ALL)
-    h_im = load_where(states + HALF, here, 0.0, ALL)
+    states = saved + (sequence * marks + chunk) * WIDTH + column
+    begin_re = load_where(states, mask, 0.0, ALL)
+    begin_im = load_where(states + HALF, mask, 0.0, ALL)
+    a_re, a_im, b_re, b_im = rotating_stretches(
+        values_re, values_im, begins, turn_re, turn_im, scaling, segment, left, STARTS, RUN, EVEN
+    )
+    a_re, a_im, b_re, b_im, p_re, p_im, q_re, q_im = scan_maps_complex(a_re, a_im, b_re, b_im, False)
+    h_re, h_im = after_complex(p_re, p_im, q_re, q_im, begin_re, begin_im)
 
     grads_re = ()
     grads_im = ()

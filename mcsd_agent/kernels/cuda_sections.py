@@ -44,6 +44,7 @@ _FEATURES = 64  # of a row: 128 bytes of bfloat16; a warp holds a row
 _SEGMENTS = 4
 _RUN = {"forward": 16, "backward": 8}
 _REGISTERS = {"forward": 128, "backward": 128}
+_SUMMED = 16  # columns of a program that sums gradients of constants: as many programs as a device has processors
 _LONG = 128  # chunks from which on the chain of states is the limit, not memory
 
 
@@ -139,6 +140,31 @@ def backward_kernel(
             )  # fmt: skip
 
 
+@triton.jit(do_not_specialize=("rows",))
+def sum_rows_kernel(
+    partial, norm_weight, bias, rate, angle, scale, rows, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
+    SELECTIVE: tl.constexpr, ROTATING: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Sums over the `rows` of `backward_kernel`'s `partial`, each of its gradients to memory of its own."""
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.arange(0, ROWS)[:, None]
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
+    for first in range(0, rows, ROWS):
+        here = (first + row < rows) & (column[None, :] < COLUMNS)
+        total += tl.load(partial + (first + row).to(tl.int64) * COLUMNS + column[None, :], mask=here, other=0.0)
+    total = tl.sum(total, 0)
+    tl.store(norm_weight + column, total, mask=column < 2 * WIDTH)
+    inside = column - 2 * WIDTH
+    if SELECTIVE:
+        tl.store(bias + inside, total, mask=(inside >= 0) & (inside < WIDTH))
+        inside -= WIDTH
+    if ROTATING:
+        HALF: tl.constexpr = WIDTH // 2
+        tl.store(rate + inside, total, mask=(inside >= 0) & (inside < HALF))
+        tl.store(angle + (inside - HALF), total, mask=(inside >= HALF) & (inside < 2 * HALF))
+        tl.store(scale + (inside - 2 * HALF), total, mask=(inside >= 2 * HALF) & (inside < 3 * HALF))
+
+
 def _next_power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
@@ -166,8 +192,9 @@ class _Plan:
         self.tokens = t.segments * t.run
         self.places = -(-time // self.tokens)  # chunks of a sequence
         self.groups = -(-channels // t.group)
-        self.mark = tile("backward", channels, width // channels, time).run
-        self.marks = -(-time // self.mark)  # saved states of a sequence: one before each of its runs backward
+        backward = tile("backward", channels, width // channels, time)
+        self.mark = backward.segments * backward.run
+        self.marks = -(-time // self.mark)  # saved states of a sequence: one before each of its chunks backward
 
     def launch(self, kernel: Any, *arguments: Tensor | None, device: torch.device, **options: Any) -> None:
         t, words = self.tile, 2 * self.batch * self.places * self.width
@@ -248,37 +275,27 @@ def mix_backward(
     batch, time, width = *projected.shape[:2], constants.norm_weight.shape[0] // 2
     grad_projected = projected.new_empty(batch, time, (5 if selective else 4) * width)
     grad_z = None if normaliser is None else state.new_empty(batch, time, channels)
-    lengths = [2 * width] + [width] * selective + [width // 2] * (3 * rotating)
+    sums = state.new_zeros if batch == 0 or time == 0 else state.new_empty
+    of_weight, of_bias = sums(2 * width), sums(width) if selective else None
+    of_rate, of_angle, of_scale = (sums(width // 2) if rotating else None for _ in range(3))
     if batch == 0 or time == 0:
-        sums = state.new_zeros(sum(lengths))
-        return _gradients(grad_projected, grad_final.clone(), grad_z, sums, lengths, selective, rotating)
+        return Gradients(grad_projected, grad_final.clone(), grad_z, of_bias, of_rate, of_angle, of_scale, of_weight)
     projected, grad_gated, grad_final = projected.contiguous(), grad_gated.contiguous(), grad_final.contiguous()
     plan = _Plan("backward", batch, int(time), width, channels)
     grad_state = torch.empty_like(grad_final)
-    partial = state.new_empty(batch * plan.places, sum(lengths))
+    columns = (2 + selective) * width + 3 * (width // 2) * rotating
+    partial = state.new_empty(batch * plan.places, columns)
     z = None if normaliser is None else normaliser.contiguous()
     c = constants
     with torch.cuda.device_of(projected):
         plan.launch(
             backward_kernel, grad_gated, grad_final, projected, _flags(starts, projected), z, c.slope_rate,
             c.rate_bias, c.decay_rate, c.angle, c.decay_scale, c.norm_weight, saved, grad_projected, grad_state,
-            grad_z, partial, device=projected.device, PARTIAL=sum(lengths),
+            grad_z, partial, device=projected.device, PARTIAL=columns,
             SELECTIVE=selective, ROTATING=rotating, NORMALISED=z is not None, STARTS=starts is not None,
         )  # fmt: skip
-    return _gradients(grad_projected, grad_state, grad_z, partial.sum(0), lengths, selective, rotating)
-
-
-def _gradients(
-    projected: Tensor,
-    state: Tensor,
-    normaliser: Tensor | None,
-    sums: Tensor,
-    lengths: list[int],
-    selective: bool,
-    rotating: bool,
-) -> Gradients:
-    """Results that share no memory, as an operator's must."""
-    norm_weight, *rest = (x.clone() for x in sums.split(lengths))
-    bias = rest[0] if selective else None
-    rate, angle, scale = rest[-3:] if rotating else (None, None, None)
-    return Gradients(projected, state, normaliser, bias, rate, angle, scale, norm_weight)
+        sum_rows_kernel[(triton.cdiv(columns, _SUMMED),)](
+            partial, of_weight, of_bias, of_rate, of_angle, of_scale, len(partial), WIDTH=width, COLUMNS=columns,
+            SELECTIVE=selective, ROTATING=rotating, ROWS=1024, BLOCK=_SUMMED, num_warps=16,
+        )  # fmt: skip
+    return Gradients(grad_projected, grad_state, grad_z, of_bias, of_rate, of_angle, of_scale, of_weight)

@@ -116,7 +116,7 @@ def test_a_token_costs_the_memory_that_its_gradients_need(kernels):
     # Per layer, numbers of 2 bytes: two norms, 5 projections, gated sections, h. States between chunks, in float32,
     # and what rows were multiplied with. At the end the sum that the last norm is taken of.
     plan = cuda_sections.tile("backward", 2, WIDTH // 2, 256)
-    layer = WIDTH * 2 * (2 + 5 + 2 + 4) + WIDTH * 2 * 4 / plan.run + 2 * 4
+    layer = WIDTH * 2 * (2 + 5 + 2 + 4) + WIDTH * 2 * 4 / (plan.segments * plan.run) + 2 * 4
     assert (kept(512) - kept(256)) / 256 == LAYERS * layer + WIDTH * 4 + 4
 
 
