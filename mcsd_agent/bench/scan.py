@@ -31,8 +31,9 @@ MODELS = ("mcsd-extended", "mcsd-paper", "transformer", "ssm", "mingru", "gru", 
 LENGTHS = (64, 256, 1024, 4096, 16384)
 #: Tokens per pass, width of the extended MCSD backbone, and the dtype of activations.
 _DEFAULTS: dict[str, tuple[int, int, str]] = {"cpu": (8192, 128, "float32"), "cuda": (65536, 512, "bfloat16")}
-#: Sequences in which episodes start: their length, the steps between starts, and who runs them.
-_STARTS = (512, 50, ("mcsd-extended", "lstm"))
+#: Sequences in which episodes start: their length, the steps between starts, and who runs them; for each of `MODELS`
+#: there, the ways in which it can run them.
+_STARTS = (512, 50, {"mcsd-extended": ("mcsd-extended",), "lstm": ("lstm", "lstm-by-step")})
 #: A pass that takes longer than this many seconds is not repeated.
 _PATIENCE = 10.0
 
@@ -123,7 +124,7 @@ def run_scan_benchmark(
     if starts:
         length, every, who = _STARTS
         plain = [] if length in lengths else [task(m, length) for m in models if m in who]
-        groups.append(plain + [task(m, length, every) for m in models if m in who])
+        groups.append(plain + [task(way, length, every) for m in models for way in who.get(m, ())])
     rows: list[dict[str, Any]] = []
     for i, group in enumerate(groups):
         share = partial(_share_of, report, i / len(groups), 1 / len(groups))

@@ -47,6 +47,20 @@ class Task:
         return f"{self.model} T={self.length}" + (f" starts every {self.starts_every}" if self.starts_every else "")
 
 
+class LstmByStep(RecurrentControl):
+    """An LSTM through sequences with episode starts as sb3-contrib's RecurrentPPO runs it: a call for every token."""
+
+    def scan(self, xs: Tensor, state: Tensor, episode_starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `RecurrentControl.scan`."""
+        h, c = (x.transpose(0, 1).contiguous() for x in state.split(self.width, -1))
+        keep = torch.ones(xs.shape[:2]) if episode_starts is None else 1.0 - episode_starts.float()
+        outputs = []
+        for x, k in zip(xs.unbind(1), keep.to(xs.device).unbind(1), strict=True):
+            y, (h, c) = self.rnn(x[:, None], (k[:, None] * h, k[:, None] * c))
+            outputs.append(y)
+        return self.norm(xs + torch.cat(outputs, 1)), torch.cat([h, c], -1).transpose(0, 1)
+
+
 def build(model: str, width: int, layers: int, length: int) -> nn.Module:
     """A fresh model. A transformer sees the whole sequence."""
     builders: dict[str, Callable[[], nn.Module]] = {
@@ -57,6 +71,7 @@ def build(model: str, width: int, layers: int, length: int) -> nn.Module:
         "mingru": lambda: MinGRUControl(width, layers),
         "gru": lambda: RecurrentControl(nn.GRU, width, layers),
         "lstm": lambda: RecurrentControl(nn.LSTM, width, layers),
+        "lstm-by-step": lambda: LstmByStep(nn.LSTM, width, layers),
         "none": lambda: MemorylessControl(width, layers),
     }
     return builders[model]()

@@ -43,9 +43,9 @@ def test_there_is_a_row_per_model_and_length_and_one_with_episode_starts(result)
     assert set(result) == {"rows", "device"}
     plain = [(r["model"], r["T"]) for r in result["rows"] if r["starts_every"] is None and r["T"] != 512]
     assert sorted(plain) == sorted((m, t) for m in MODELS for t in (8, 32))
-    for starts_every in (None, 50):
+    for starts_every, models in ((None, ["lstm", "mcsd-extended"]), (50, ["lstm", "lstm-by-step", "mcsd-extended"])):
         rest = [r["model"] for r in result["rows"] if r["T"] == 512 and r["starts_every"] == starts_every]
-        assert sorted(rest) == ["lstm", "mcsd-extended"]
+        assert sorted(rest) == models
     assert all(set(r) >= KEYS for r in result["rows"])
     assert json.loads(json.dumps(result)) == result
 
@@ -104,6 +104,15 @@ def test_episode_starts_come_at_different_times_and_always_as_far_apart():
     assert len(set(first)) == 4
     for row in starts:
         assert set(row.nonzero().flatten().diff().tolist()) == {50}
+
+
+def test_an_lstm_cut_where_episodes_start_and_one_by_step_compute_the_same():
+    cut, by_step = (Pass(task(model, 20, 3, starts_every=7)) for model in ("lstm", "lstm-by-step"))
+    by_step.model.load_state_dict(cut.model.state_dict())
+    with torch.no_grad():
+        expected, measured = (p.model.scan(cut.tokens, cut.state, cut.starts) for p in (cut, by_step))
+    for x, y in zip(measured, expected, strict=True):
+        torch.testing.assert_close(x, y)
 
 
 def test_a_pass_leaves_no_gradients_behind():
