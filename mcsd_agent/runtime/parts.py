@@ -1,8 +1,9 @@
 """An instruction to its parts, in the order in which they are to be done.
 
 English says an order with words between ("then", "once you are there") and with a few conjunctions that can turn it
-round ("after you …, …", "…, but first …"). "Before you …" is left as it is: what stands behind may be what must not
-happen ("stop before you reach the wall"). What a part means is left to whoever reads it.
+round ("after you …, …", "…, but first …"). Behind "before you …" may stand what must not happen ("stop before you reach
+the wall"), so that is cut only where both sides are things to do with something. What a part means is left to whoever
+reads it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,20 @@ _FIRST = re.compile(r"(?:first(?:ly|\s+of\s+all)?\s*,?|to\s+begin\s+with,)\s+(?=
 _ASKING = r"(?:(?:so|now|please|could|can|would|will|you|maybe|i|want|need|like|to|i'd|um|er)[\s,]+)*"
 _LEADING = re.compile(rf"{_ASKING}after\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"(.+?),?\s+(?:after\s+you|but\s+first(?:\s+of\s+all)?)\s+(.+)", re.IGNORECASE)
+# What can be done to the end, and what is done with something on purpose: "before you go to the box", "before you spin
+# round to the box"; not "before you get to the box", "before you hit the box", "before you drive into the box".
+_DONE_FIRST = re.compile(
+    rf"(?!.*\b(?:not|don't|never|avoid|stop|halt|wait|hold|stay|slow|brake|pause|freeze|back|keep)\b).*{_WHAT}.*",
+    re.IGNORECASE,
+)
+_ON_PURPOSE = re.compile(
+    r"(?!.*\b(?:too|into|against|off|through|close|closer)\b)(?!(?:get|come|arrive|reach|bump|run)\b)"
+    r"(?:(?:go|drive|move|head|face|turn|look|point|visit|find|pick|put|place|bring|take|open|close|push|pull|press)\b"
+    r"|.*\b(?:to|at|towards?|by|beside|near)\s+(?:the|an?|that)\b).*",
+    re.IGNORECASE,
+)
+_BEFORE_YOU = re.compile(r"(.+?),?\s+before\s+you\s+(.+)", re.IGNORECASE)
+_BEFORE_YOU_FIRST = re.compile(rf"{_ASKING}before\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
 _AROUND = " .,;:!?-&\N{EN DASH}\N{EM DASH}"  # what stands around a part
 _BEHIND = re.compile(r"\bafter\s+you\b", re.IGNORECASE)
 
@@ -71,6 +86,8 @@ def split_parts(text: str) -> list[str]:
 
 def _in_order(clause: str) -> list[str]:
     """A clause, or the two of one that is turned round."""
+    if ahead := _before_you(clause):
+        return ahead
     if match := _LEADING.fullmatch(clause):
         inner, outer = match.groups()
     elif match := _BETWEEN.fullmatch(clause):
@@ -80,6 +97,20 @@ def _in_order(clause: str) -> list[str]:
     if _BEHIND.search(inner) or _BEHIND.search(outer):
         return [clause]  # more than two, one within the other
     return [_without_first(inner), _without_first(outer)]
+
+
+def _before_you(clause: str) -> list[str]:
+    """What is to be done before something else, and that; nothing where it is not sure that it is."""
+    if match := _BEFORE_YOU_FIRST.fullmatch(clause):
+        later, first = match.groups()
+    elif match := _BEFORE_YOU.fullmatch(clause):
+        first, later = match.groups()
+    else:
+        return []
+    nested = re.search(r"\b(?:before|after)\s+you\b|\bbut\s+first\b", f"{first} {later}", re.IGNORECASE)
+    if nested or not _DONE_FIRST.fullmatch(first) or not _ON_PURPOSE.fullmatch(later):
+        return []
+    return [_without_first(first), _without_first(later)]
 
 
 def _at_and(clause: str) -> list[str]:

@@ -70,8 +70,8 @@ def test_varied_wordings_have_nothing_of_what_is_kept_from_training():
         assert not [text for text in said if f" {phrase.lower()} " in f" {text.replace(',', ' ')} "], phrase
 
 
-# Of the spontaneous ones "…, before you …" is not cut.
-@pytest.mark.parametrize(("wording", "share"), [("varied", 1.0), ("spontaneous", 0.8)])
+# Of the spontaneous ones some "…, before you …" are not cut: what stands behind may be what must not happen.
+@pytest.mark.parametrize(("wording", "share"), [("varied", 1.0), ("spontaneous", 0.9)])
 def test_many_wordings_name_what_is_meant_in_the_order_that_is_read(wording, share):
     rng, texts, cut = np.random.default_rng(6), set(), []
     for first, second in product(OBJECTS[:6], OBJECTS[6:]):

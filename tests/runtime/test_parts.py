@@ -73,6 +73,9 @@ BALL, BOX = "go to the red ball", "face the blue box"
         "so, er, could you please, after you {0}, {1}?",
         "{1}, but first {0}",
         "{1}, but first of all {0}",
+        "{0} before you {1}",
+        "before you {1}, {0}",
+        "{0}, before you {1}",
     ],
 )
 def test_order_is_what_english_says(text):
@@ -115,6 +118,12 @@ def test_nothing_that_is_to_be_done_is_lost(text, parts):
         # what stands behind "before" may be what must not happen
         "stop before you reach the wall",
         "before you run out of battery, charge",
+        "stop at the red ball before you go to the box",
+        "turn away from the wall before you drive into the box",
+        "go to the red ball before you get to the box",
+        "look at the cup before you knock the vase over",
+        "please do not go to the ball before you face the box",
+        "go to the ball before you face the box before you go to the cone",
         "step 1 m to the left",
         "step two metres back",
         "go back to step 3",
