@@ -21,8 +21,8 @@ _WHEN_DONE = (
 )
 _NEXT = (
     r"(?:only\s+)?then|(?:(?:right|straight|immediately|directly|shortly|soon)\s+)?"
-    r"(?:after\s+that|after\s+this(?=\s*,)|afterwards?)|following\s+(?:that|this)(?=\s*,)|thereafter|thereupon|"
-    r"subsequently|followed\s+by|finally|lastly|last\s+of\s+all|from\s+there(?=\s*,)|"
+    r"(?:after\s+that|after\s+this(?=\s*,)|(?<=and\s)after\s+it|afterwards?)|following\s+(?:that|this)(?=\s*,)|"
+    r"thereafter|thereupon|subsequently|followed\s+by(?:\s+this(?=\s*:))?|finally|lastly|last\s+of\s+all|from\s+there(?=\s*,)|"
     r"(?:as\s+)?(?:the|your)\s+next\s+(?:step|task|job)(?:\s+is\s+to\b|(?=\s*[,:]))|"
     r"next(?:\s+up(?=\s*,)|\s+(?:step|task|job)(?=\s*[,:]))|(?<!\bthe\s)(?<!\ba\s)(?<!\byour\s)next(?!\s+to\b)|"
     rf"(?<=\band\s)(?:now|from\s+there)|(?<=[;.]\s)(?:now|later)(?=\s*,)|(?<=\band\s)later(?:\s+on)?(?!\s+than\b)|"
@@ -33,20 +33,31 @@ _ARROW = r"\s(?:-+>|=+>|\N{RIGHTWARDS ARROW})\s"
 _CONNECTIVE = re.compile(rf"(?:(?:\band|&)\s+)?\b(?:{_NEXT})\b[\s,:]*|;|\.\s+|{_ARROW}|{_STEP}", re.IGNORECASE)
 # "Go to the ball and face the box", where both sides say what; not "find the ball and go up to it", "the ball and the
 # box", "the ball that is red and near the wall", "be a dear and face the box".
+_THE = r"(?:the|an?|that|this|our|your|my)"
 _NO_VERB = (
-    r"(?:the|an?|that|this|both|it|its|not|no|is|are|has|which|who|where|you|your|in|on|at|to|of|by|with|from|under|near|"
-    r"next|beside|behind|between|left|right|red|green|blue|yellow|purple|gr[ea]y|white|black|orange)"
+    rf"(?:{_THE}|both|it|its|not|no|is|are|has|which|who|where|you|in|on|at|to|of|by|with|from|under|near|next|beside|"
+    r"behind|between|left|right|red|green|blue|yellow|purple|gr[ea]y|white|black|orange)"
 )
-_WHAT = r"\b(?:the|an?|that)\s+\w"
+_WHAT = rf"\b{_THE}\s+\w"
 _AND = re.compile(rf"(?!(?:be|do)\b)(.*?{_WHAT}.*?),?\s+(?:and|&)\s+((?!{_NO_VERB}\b)\w.*?{_WHAT}.*)", re.IGNORECASE)
 _AHEAD = re.compile(r"(?:right|alright|all\s+right|okay|ok|well|now|so)\s+then\b[\s,:]*", re.IGNORECASE)
 _NOTHING = re.compile(r"(?:(?:right|alright|okay|ok|well|now|so|hey|hi|hello|robot|please)\b[\s,]*)+", re.IGNORECASE)
 _FILLER = re.compile(r"(?:and|okay|ok|(?:all\s+)?done|well|so|now)\b[\s,]*", re.IGNORECASE)
-_FIRST = re.compile(r"(?:first(?:ly|\s+of\s+all)?\s*,?|to\s+begin\s+with,)\s+(?=\S)", re.IGNORECASE)
+_FIRST = re.compile(
+    r"(?:(?:two|three|four|several)\s+things\s*[:,]|first(?:ly|\s+of\s+all)?\s*,?|to\s+(?:begin|start)\s+with,|"
+    r"start\s+off\s*[:,])\s+(?=\S)",
+    re.IGNORECASE,
+)
 # Before a leading "after you" may stand what makes a request of it.
-_ASKING = r"(?:(?:so|now|please|could|can|would|will|you|maybe|i|want|need|like|to|i'd|um|er)[\s,]+)*"
-_LEADING = re.compile(rf"{_ASKING}after\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
+_ASKING = (
+    r"(?:(?:so|now|please|could|can|would|will|you|maybe|i|we|want|need|like|to|i'd|um|er|ok|okay|alright|right|well|hey|hi|"
+    r"hello|there|robot|buddy|just|let's|see|if|that|be|kind|as|and)[\s,]+)*?"
+)
+# "Once you go to the ball, face the box"; not "once you are ready, go" or "as soon as you see the ball, stop".
+_ONCE = rf"(?:once|as\s+soon\s+as)\s+you\s+(?!(?:are|have|can|see|hear|feel|notice|'re|'ve)\b)(?=[^,]*{_WHAT})"
+_LEADING = re.compile(rf"{_ASKING}(?:after\s+you\s+|{_ONCE})([^,]+),\s*(.+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"(.+?),?\s+(?:after\s+you|but\s+first(?:\s+of\s+all)?)\s+(.+)", re.IGNORECASE)
+_BUT_FIRST = re.compile(r"(.+?),?\s+but\s+(.+?),?\s+first", re.IGNORECASE)
 # What can be done to the end, and what is done with something on purpose: "before you go to the box", "before you spin
 # round to the box"; not "before you get to the box", "before you hit the box", "before you drive into the box".
 _DONE_FIRST = re.compile(
@@ -56,11 +67,14 @@ _DONE_FIRST = re.compile(
 _ON_PURPOSE = re.compile(
     r"(?!.*\b(?:too|into|against|off|through|close|closer)\b)(?!(?:get|come|arrive|reach|bump|run)\b)"
     r"(?:(?:go|drive|move|head|face|turn|look|point|visit|find|pick|put|place|bring|take|open|close|push|pull|press)\b"
-    r"|.*\b(?:to|at|towards?|by|beside|near)\s+(?:the|an?|that)\b).*",
+    rf"|.*\b(?:to|at|towards?|by|beside|near)\s+{_THE}\b).*",
     re.IGNORECASE,
 )
 _BEFORE_YOU = re.compile(r"(.+?),?\s+before\s+you\s+(.+)", re.IGNORECASE)
 _BEFORE_YOU_FIRST = re.compile(rf"{_ASKING}before\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
+_LONGEST = (
+    300  # letters of a clause that is looked at for what turns it round: patterns take time, and nobody says more
+)
 _AROUND = " .,;:!?-&\N{EN DASH}\N{EM DASH}"  # what stands around a part
 _BEHIND = re.compile(r"\bafter\s+you\b", re.IGNORECASE)
 
@@ -86,11 +100,13 @@ def split_parts(text: str) -> list[str]:
 
 def _in_order(clause: str) -> list[str]:
     """A clause, or the two of one that is turned round."""
+    if len(clause) > _LONGEST:
+        return [_without_first(clause)]
     if ahead := _before_you(clause):
         return ahead
     if match := _LEADING.fullmatch(clause):
         inner, outer = match.groups()
-    elif match := _BETWEEN.fullmatch(clause):
+    elif match := _BETWEEN.fullmatch(clause) or _BUT_FIRST.fullmatch(clause):
         outer, inner = match.groups()
     else:
         return [_without_first(part) for part in _at_and(clause)]

@@ -76,6 +76,14 @@ BALL, BOX = "go to the red ball", "face the blue box"
         "{0} before you {1}",
         "before you {1}, {0}",
         "{0}, before you {1}",
+        "ok, before you {1}, {0}",
+        "once you {0}, {1}",
+        "hey, as soon as you {0}, {1}",
+        "{1}, but {0} first",
+        "{0}, and after it {1}",
+        "{0}, followed by this: {1}",
+        "two things: {0}, then {1}",
+        "start off: {0}. Next, {1}",
     ],
 )
 def test_order_is_what_english_says(text):
@@ -91,6 +99,7 @@ def test_three_parts_with_a_conjunction_among_them():
     [
         ("turn left, then right", ["turn left", "right"]),
         ("go to the ball and face the box and touch the cone", ["go to the ball", "face the box", "touch the cone"]),
+        ("turn to our ball and go to this box", ["turn to our ball", "go to this box"]),
         ("pick up a key and put the ball next to the box", ["pick up a key", "put the ball next to the box"]),
         ("turn left; right; left", ["turn left", "right", "left"]),
         ("say hello, then hi", ["say hello", "hi"]),
@@ -132,6 +141,8 @@ def test_nothing_that_is_to_be_done_is_lost(text, parts):
         "take the later train",
         "come no later than noon",
         "a after you b after you c",
+        "once you are ready, go to the ball",
+        "as soon as you see the red ball, stop",
         # "and" within one thing
         "find the red ball and drive up to it",
         "go to the red ball and the blue box",
@@ -166,3 +177,9 @@ def test_any_text_is_cut_without_losing_what_is_no_conjunction(pieces):
     for word in ("go", "right", "left", "é", "x"):
         said = re.findall(rf"\b{word}\b", "x " + "".join(pieces))
         assert len(re.findall(rf"\b{word}\b", " ".join(parts))) == len(said)
+
+
+@pytest.mark.parametrize("word", ["the ball ", "go and the ", "before you ", "to the a and ", "after you, ", "so, "])
+def test_ten_thousand_letters_are_cut_in_the_end_and_nothing_is_lost(word):
+    text = word * (10_000 // len(word))
+    assert re.findall(r"\w+", " ".join(split_parts(text))) == re.findall(r"\w+", text)
