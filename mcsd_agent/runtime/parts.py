@@ -48,10 +48,14 @@ _FIRST = re.compile(
     r"start\s+off\s*[:,])\s+(?=\S)",
     re.IGNORECASE,
 )
-# Before a leading "after you" may stand what makes a request of it.
+# Before a leading "after you" may stand what makes a request of it: "so, er, could you please", "sorry to bother you, but
+# I need you to".
+_NO_OBJECT = r"(?:(?!\b(?:the|this|our|my)\s)[^:;]){0,60}?"
 _ASKING = (
-    r"(?:(?:so|now|please|could|can|would|will|you|maybe|i|we|want|need|like|to|i'd|um|er|ok|okay|alright|right|well|hey|hi|"
-    r"hello|there|robot|buddy|just|let's|see|if|that|be|kind|as|and)[\s,]+)*?"
+    r"(?:(?:(?:so|now|please|could|can|would|will|you|maybe|i|we|want|need|like|to|i'd|um|er|ok|okay|alright|right|well|hey|"
+    r"hi|hello|there|robot|buddy|just|let's|see|if|that|be|kind|as|and)[\s,]+)*?|"
+    rf"{_NO_OBJECT}\b(?:could|can|would|will|want|need|like|sorry|please|let's|be)\b{_NO_OBJECT}"
+    r"\b(?:you|to|and|please|that|can)[\s,]+)"
 )
 # "Once you go to the ball, face the box"; not "once you are ready, go" or "as soon as you see the ball, stop".
 _ONCE = rf"(?:once|as\s+soon\s+as)\s+you\s+(?!(?:are|have|can|see|hear|feel|notice|'re|'ve)\b)(?=[^,]*{_WHAT})"
@@ -76,6 +80,8 @@ _LONGEST = (
     300  # letters of a clause that is looked at for what turns it round: patterns take time, and nobody says more
 )
 _AROUND = " .,;:!?-&\N{EN DASH}\N{EM DASH}"  # what stands around a part
+# "Go to the ball, turn to the box and face the cone".
+_LISTED = re.compile(rf"(.*?{_WHAT}.*?),\s+((?!{_NO_VERB}\b)\w.*?{_WHAT}.*)", re.IGNORECASE)
 _BEHIND = re.compile(r"\bafter\s+you\b", re.IGNORECASE)
 
 
@@ -132,7 +138,13 @@ def _before_you(clause: str) -> list[str]:
 def _at_and(clause: str) -> list[str]:
     """A clause, or those of which each says what to do with what."""
     match = _AND.fullmatch(clause)
-    return [match[1], *_at_and(match[2])] if match else [clause]
+    return [*_listed(match[1]), *_at_and(match[2])] if match else [clause]
+
+
+def _listed(clause: str) -> list[str]:
+    """What commas divide before an "and"."""
+    match = _LISTED.fullmatch(clause)
+    return [match[1], *_listed(match[2])] if match else [clause]
 
 
 def _without_first(part: str) -> str:

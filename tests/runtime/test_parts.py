@@ -71,6 +71,8 @@ BALL, BOX = "go to the red ball", "face the blue box"
         "{1} after you {0}",
         "after you {0}, {1}",
         "so, er, could you please, after you {0}, {1}?",
+        "sorry to bother you, but could you after you {0}, {1}?",
+        "let's see if you can before you {1}, {0}",
         "{1}, but first {0}",
         "{1}, but first of all {0}",
         "{0} before you {1}",
@@ -99,6 +101,9 @@ def test_three_parts_with_a_conjunction_among_them():
     [
         ("turn left, then right", ["turn left", "right"]),
         ("go to the ball and face the box and touch the cone", ["go to the ball", "face the box", "touch the cone"]),
+        ("go to the ball, turn to the box and face the cone", ["go to the ball", "turn to the box", "face the cone"]),
+        ("go to the ball, the red one, and face the box", ["go to the ball, the red one", "face the box"]),
+        ("turn left after you go to the ball", ["go to the ball", "turn left"]),
         ("turn to our ball and go to this box", ["turn to our ball", "go to this box"]),
         ("pick up a key and put the ball next to the box", ["pick up a key", "put the ball next to the box"]),
         ("turn left; right; left", ["turn left", "right", "left"]),
