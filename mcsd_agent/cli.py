@@ -12,12 +12,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mcsd_agent.artifact_commands import add_artifact_commands
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
+from mcsd_agent.number_arguments import Seconds, Seed
 from mcsd_agent.training.command_arguments import Result
 from mcsd_agent.training.commands import add_commands
 
@@ -43,8 +46,10 @@ _EXTRAS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command: 0 when it succeeded, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
+        if options.own_modules:
+            _find_modules_here()
         result = options.function(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,6 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(result.get("exit_code", 0))
 
 
+def _find_modules_here() -> None:
+    """Let `--env my_module:Name-v0` import from the current folder, as `python -m mcsd_agent` does.
+
+    At the end of the path: a torch.py or json.py that lies there hides nothing that is installed.
+    """
+    with suppress(FileNotFoundError):  # it may have been deleted
+        folder = os.getcwd()
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
 # -------------------------------------------------------------------------------------------- the robot
 
 
@@ -80,6 +96,7 @@ def _run(options: argparse.Namespace) -> Result:
         options.robot,
         url=options.url,
         native=options.native,
+        node_name=options.node,
         signed_by=options.require_signature,
         engine=options.engine,
         spoken_ticks=options.spoken_ticks,
@@ -204,8 +221,11 @@ _BENCHMARKS = {
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Nowhere abbreviations: `--seed` would be read as `--seeds` wherever a command has no `--seed`.
     parser = argparse.ArgumentParser(
-        prog="mcsd-agent", description="Train a streaming policy in simulation, run it on a robot, tell it what to do."
+        prog="mcsd-agent",
+        description="Train a streaming policy in simulation, run it on a robot, tell it what to do.",
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -216,18 +236,25 @@ def _parser() -> argparse.ArgumentParser:
             description=text,
             epilog=f"example: mcsd-agent {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
 
     def command(
-        name: str, function: Callable[..., Result], text: str, example: str, among: Any = commands
+        name: str,
+        function: Callable[..., Result],
+        text: str,
+        example: str,
+        among: Any = commands,
+        own_modules: bool = False,
     ) -> argparse.ArgumentParser:
+        """`own_modules`: environments of the user's own are looked for in the current folder too."""
         sub = parser_of(among, name, text, example)
-        sub.set_defaults(function=function)
+        sub.set_defaults(function=function, own_modules=own_modules)
         sub.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
         sub.add_argument("--quiet", action="store_true", help="no progress")
         return sub
 
-    add_commands(command)
+    add_commands(partial(command, own_modules=True))
 
     add_artifact_commands(command)
 
@@ -244,6 +271,9 @@ def _parser() -> argparse.ArgumentParser:
         "--require-signature", type=Path, metavar="PUBLIC.pem", help="refuse an artifact that this key did not sign"
     )
     sub.add_argument("--native", action="store_true", help="use native rclpy instead of rosbridge")
+    sub.add_argument(
+        "--node", metavar="NAME", default="policy", help="name of the node; each robot behind one server needs its own"
+    )
     sub.add_argument("--engine", choices=("onnx", "numpy", "torch"), default="onnx")
     sub.add_argument("--spoken-ticks", type=int, help="ticks for which an instruction is seen; 0: always")
     sub.add_argument("--telemetry", type=Path, metavar="FOLDER", help="write every tick there")
@@ -257,7 +287,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="refuse to run where these are not permitted, instead of a note",
     )
-    sub.add_argument("--seconds", type=float, help="stop by itself after this long")
+    sub.add_argument("--seconds", action=Seconds, help="stop by itself after this long")
 
     sub = command(
         "instruct", _instruct, "Tell a running robot what to do.", 'instruct "go to the red ball" --url ws://robot:9090'
@@ -265,9 +295,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("text")
     sub.add_argument("--url", help="rosbridge server (default: MCSD_ROSBRIDGE_URL, else ws://localhost:9090)")
     sub.add_argument("--topic", default="/instruction", help="where the robot listens")
-    sub.add_argument("--node", default="policy", help="name of the policy node that confirms")
     sub.add_argument(
-        "--wait", type=float, metavar="SECONDS", help="as a goal: until it is done (exit code 0) or so long (1)"
+        "--node", default="policy", help="policy node that confirms: the NAME of run --node, or /namespace/NAME"
+    )
+    sub.add_argument(
+        "--wait", action=Seconds, metavar="SECONDS", help="as a goal: until it is done (exit code 0) or so long (1)"
     )
 
     sub = command(
@@ -296,7 +328,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--max-ahead", type=float, default=0.05, metavar="S", help="and from the future (default: 0.05)")
     sub.add_argument("--timeout", type=float, default=0.3, metavar="S", help="stop after so long (default: 0.3)")
     sub.add_argument("--url", help="for trials: over this rosbridge server, instead of native rclpy")
-    sub.add_argument("--seconds", type=float, help="stop by itself after this long")
+    sub.add_argument("--seconds", action=Seconds, help="stop by itself after this long")
 
     sub = command(
         "sim",
@@ -306,14 +338,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--robot", type=Path, default=Path("configs/robots/diffdrive.yaml"))
     sub.add_argument("--port", type=int, default=9090)
-    sub.add_argument("--seed", type=int, default=0, help="the arena")
-    sub.add_argument("--seconds", type=float, help="stop by itself after this long")
+    sub.add_argument("--seed", action=Seed, default=0, help="the arena")
+    sub.add_argument("--seconds", action=Seconds, help="stop by itself after this long")
 
     bench = parser_of(commands, "bench", "Benchmarks, as ratios measured in one run.", "bench scan --device cpu")
     benchmarks = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     for name, (text, example) in _BENCHMARKS.items():
         module = importlib.import_module(f"mcsd_agent.bench.{name}")
-        module.add_arguments(command(name, module.run, text, f"bench {example}", among=benchmarks))
+        module.add_arguments(
+            command(name, module.run, text, f"bench {example}", among=benchmarks, own_modules=name == "train")
+        )
 
     sub = command("demo", _demo, "The whole path: train, export, start robot and bridge, obey.", "demo --out runs/demo")
     sub.add_argument("--config", type=Path, default=Path("configs/nav/demo.yaml"))

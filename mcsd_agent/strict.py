@@ -8,6 +8,7 @@ raises `UserError`. Nested dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, 
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ import yaml
 from mcsd_agent.errors import UserError, nearest
 
 T = TypeVar("T")
+#: A number that YAML 1.1 reads as text: 1e5 has no dot, 1.5e3 no sign.
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -139,13 +142,20 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
-    if hint is int and is_number and int(value) == value:
-        return int(value)
+    if hint is int and (is_number or (isinstance(value, str) and _EXPONENT.fullmatch(value))):
+        return _whole(value, where)
     if hint in (str, bool) and isinstance(value, hint):
         return value
     if hint is Path and isinstance(value, (str, Path)):
         return Path(value)
     raise UserError(f"{where}: {value!r} must be of type {hint.__name__}, not {type(value).__name__}")
+
+
+def _whole(value: int | float | str, where: str) -> int:
+    number = float(value) if isinstance(value, str) else value
+    if isinstance(number, float) and not number.is_integer():  # nor is an infinity
+        raise UserError(f"{where}: {value!r} must be of type int, a whole number such as 2 or 1e5")
+    return int(number)
 
 
 def _dotted(where: str, key: str) -> str:

@@ -13,6 +13,8 @@ TWIST, TWIST_STAMPED = "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStampe
 ACKERMANN = "ackermann_msgs/msg/AckermannDriveStamped"
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 ARRAYS = ("std_msgs/msg/Float64MultiArray", "std_msgs/msg/Float32MultiArray")
+#: What a guard tells the robot's time with.
+TIME = "builtin_interfaces/msg/Time"
 #: Commands with a header.
 STAMPED = (TWIST_STAMPED, ACKERMANN, TRAJECTORY)
 
@@ -26,6 +28,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     ARRAYS[0]: (),
     ARRAYS[1]: (),
 }
+#: What a robot may be sent.
+MESSAGES = tuple(_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,9 @@ class ActionConfig:
     `hold_from`, a `joints` observation, says that the robot is. None: zeros, where that is certain to be right.
     `max_step`: with "hold", how far from there each position sent may lie (null: any distance).
 
-    `slew_per_s` limits the change per second of each entry (null: no limit), `low_pass_s` is the time constant of
-    a low-pass (null: none). Stopping is never limited. `max_excess`: how far the policy may ask beyond its bounds,
-    in widths of them, before it is taken for broken (null: any distance).
+    `slew_per_s` limits the change per second of each entry, in the robot's units (null: no limit), `low_pass_s` is the
+    time constant of a low-pass (null: none); both begin at the robot's zero. Stopping is never limited. `max_excess`:
+    how far the policy may ask beyond its bounds, in widths of them, before it is taken for broken (null: any distance).
 
     `time_topic`: where a guard beside the robot's driver tells the time (`guard_node`), with which commands are stamped
     then (null: with this machine's).
@@ -116,6 +120,23 @@ class ActionConfig:
             holds_zero = self.holds or low <= 0 <= high
             text = "low <= 0 <= high: 0 must stop it" if not self.holds else "low < high"
             require(holds_zero and low < high, "action bounds", [low, high], text)
+
+    @property
+    def policy_slew_per_s(self) -> tuple[float, ...] | None:
+        """`slew_per_s` in the policy's units."""
+        if self.slew_per_s is None:
+            return None
+        scales = per_entry(1.0 if self.scale is None else self.scale, len(self.fields))
+        return tuple(slew / abs(scale) for slew, scale in zip(self.slew_per_s, scales, strict=True))
+
+    @property
+    def policy_at_rest(self) -> tuple[float, ...] | None:
+        """The policy's action that is sent as zeros, where they stop the robot; None where it holds a position."""
+        if self.holds:
+            return None
+        scales = per_entry(1.0 if self.scale is None else self.scale, len(self.fields))
+        offsets = per_entry(0.0 if self.offset is None else self.offset, len(self.fields))
+        return tuple(-offset / scale for offset, scale in zip(offsets, scales, strict=True))
 
     @property
     def holds(self) -> bool:

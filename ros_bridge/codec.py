@@ -59,6 +59,7 @@ def _encode(field: Field, value: Any, where: str) -> Any:
     if isinstance(field, Array):
         if field.dtype is None:
             return [_encode(field.item, v, f"{where}[{i}]") for i, v in enumerate(value)]
+        value = np.asarray(value)  # NumPy's own is quicker than the one that people see
         if field.dtype == "uint8":
             return base64.b64encode(value.tobytes()).decode("ascii")
         if value.dtype.kind == "f" and not np.isfinite(value).all():

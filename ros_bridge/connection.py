@@ -296,6 +296,8 @@ class Connection(Reporting, Declarations, ActionOperations):
             self._count(f"status_{level}s")
             self.last_error = text
             self._warn("status", "server at %s says: %s", self.url, text)
+        if level == "error":
+            self._note_refusal(str(frame.get("id", "")), text)
         self._on_goal_status(frame)
 
     _ROUTES = {  # noqa: RUF012

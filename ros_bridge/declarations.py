@@ -12,6 +12,9 @@ from ros_bridge.transport import BridgeFactory
 #: Operation and name, such as `("subscribe", "/scan")`.
 Key = tuple[str, str]
 _TARGETS = {"advertise_service": "service", "advertise_action": "action"}
+#: What was refused is asked for again after this long: a server may still hold the services of a link that is gone.
+#: Nobody says yes; what has not been refused again for so long is granted.
+_AGAIN_S, _GRANTED_S = 1.0, 0.5
 
 
 class Declarations:
@@ -25,6 +28,12 @@ class Declarations:
         self._declared: dict[Key, dict[str, Any]] = {}
         self._users: Counter[Key] = Counter()
         self._announced: set[Key] = set()  # sent on the open link; network thread only
+        self._refused: dict[Key, str] = {}  # by the server, on the open link
+        self._asked_again: set[Key] = set()  # and not refused since; network thread only
+
+    def refusal(self, operation: str, name: str) -> str:
+        """What the server said when it refused a declaration on the open link; "" when it has not. Any thread."""
+        return self._refused.get((operation, name), "")
 
     def _declare(self, key: Key, **fields: Any) -> None:
         operation, name = key
@@ -51,7 +60,7 @@ class Declarations:
 
     def _declare_all(self) -> list[bytes]:
         with self._lock:
-            self._announced = set(self._declared)
+            self._announced, self._refused, self._asked_again = set(self._declared), {}, set()
             return [encode(frame) for frame in self._declared.values()]
 
     def _announce(self, key: Key) -> None:
@@ -65,3 +74,30 @@ class Declarations:
         if proto is not None and key in self._announced:
             proto.declare(encode(frame))
         self._announced.discard(key)
+        self._refused.pop(key, None)
+
+    def _note_refusal(self, frame_id: str, reason: str) -> None:
+        """An error about a frame; those that declare have ids of their own."""
+        operation, _, name = frame_id.partition(":")
+        key = operation, name
+        if key in self._declared:
+            known = key in self._refused
+            self._refused[key] = reason or "no reason given"
+            self._asked_again.discard(key)
+            if not known:
+                self._factory.loop.call_later(_AGAIN_S, self._ask_again, key, self._factory.live)
+
+    def _ask_again(self, key: Key, link: Any) -> None:
+        """On another link than `link` everything has been asked for anew."""
+        frame = self._declared.get(key)
+        if link is self._factory.live and link is not None and frame is not None and key in self._refused:
+            self._asked_again.add(key)
+            link.declare(encode(frame))
+            self._factory.loop.call_later(_GRANTED_S, self._take_as_granted, key, link)
+
+    def _take_as_granted(self, key: Key, link: Any) -> None:
+        if link is self._factory.live and key in self._asked_again:
+            self._asked_again.discard(key)
+            self._refused.pop(key, None)
+        elif link is self._factory.live and key in self._refused:
+            self._factory.loop.call_later(_AGAIN_S, self._ask_again, key, link)

@@ -1,7 +1,8 @@
 """`mcsd-agent doctor`: is everything there that a robot needs to be driven, and if not, what is to be done.
 
 Nothing is published and no command is sent. What is looked at: the artifact and the robot's YAML, the server, the
-topic of every observation (messages, types, rates, ages, clocks), and whether somebody hears the commands.
+topic of every observation (messages, types, rates, ages, clocks), what people and the guard say, and whether somebody
+hears the commands.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, Literal
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import read_package
 from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
+from ros_bridge.action_config import MESSAGES, TIME
 from ros_bridge.doctor_graph import Graph
 from ros_bridge.doctor_topics import TopicWatch
-from ros_bridge.robot_config import RobotConfig, check_fit, load_robot
+from ros_bridge.robot_config import OPERATOR_TYPES, ObservationConfig, RobotConfig, check_fit, load_robot
 
 #: Clocks further apart than this are worth a word.
 _CLOCKS_S = 0.5
@@ -95,28 +97,28 @@ def _look(config: RobotConfig, needed: dict[str, float], url: str | None, native
         return [Check(where, "failure", str(error), "nothing else can be looked at before this")]
     try:
         watches = [TopicWatch(name, config.observations[name]) for name in needed]
+        graph = Graph(link.node, native, [topic for _, topic, _ in config.topics()])
         began = time.monotonic()
         for watch in watches:
             link.subscribe(watch.config.topic, watch.config.message_type, watch.hear, sensor=True, depth=50)
         heard: dict[str, list[Any]] = {"heartbeat": [], "emergency_stop": []}
-        for key, ros_type in (("heartbeat", "std_msgs/msg/Empty"), ("emergency_stop", "std_msgs/msg/Bool")):
+        for key, messages in heard.items():
             topic = getattr(config, key).topic if getattr(config, key) is not None else None
             if topic is not None:
-                link.subscribe(topic, ros_type, heard[key].append, sensor=True, depth=10)
+                link.subscribe(topic, OPERATOR_TYPES[key], messages.append, sensor=True, depth=10)
         times: list[Any] = []
         if config.action.time_topic is not None:
-            link.subscribe(config.action.time_topic, "builtin_interfaces/msg/Time", times.append, sensor=True, depth=10)
-        # Who hears the commands is asked meanwhile.
-        graph = Graph(link.node, native)
-        commands = _commands(config, graph)
+            link.subscribe(config.action.time_topic, TIME, times.append, sensor=True, depth=10)
         time.sleep(max(0.0, seconds - (time.monotonic() - began)))
         said = "" if native else _server_words(link)
         server = Check(where, "ok", "answers")
         if said:
             server = Check(where, "warning", f"says: {said}", "its log says more")
         topics = [_topic(watch, watch.config.rate_hz or needed[watch.name], seconds, graph) for watch in watches]
-        people = _operator(config, heard, seconds)
-        return [server, *topics, _clocks(watches), *people, *_guard(config, len(times), seconds), commands]
+        people = _heartbeat(config, len(heard["heartbeat"]), seconds, graph)
+        people += _emergency_stop(config, heard["emergency_stop"], seconds, graph)
+        guard = _guard(config, len(times), seconds, graph)
+        return [server, *topics, _clocks(watches), *people, *guard, _commands(config, graph)]
     finally:
         link.close()
 
@@ -139,9 +141,7 @@ def _topic(watch: TopicWatch, rate_hz: float, seconds: float, graph: Graph) -> C
         fix = "another publisher on this topic sends something else; find it with `ros2 topic info -v`"
         return Check(name, "failure", f"{found}; {watch.rejected} cannot be read: {watch.error}", fix)
     if watch.not_finite:
-        return Check(
-            name, "failure", f"{found}; with NaN or infinity", "the policy is not driven by these; see the sensor"
-        )
+        return Check(name, "failure", f"{found}; with NaN or infinity", _not_finite_fix(config))
     if watch.rate_hz() < rate_hz * (1 - _RATE_SLACK):
         fix = f"{rate_hz:g} Hz are needed: raise the sensor's rate, or lower rate_hz and train at a lower rate"
         return Check(name, "failure", found, fix)
@@ -149,6 +149,13 @@ def _topic(watch: TopicWatch, rate_hz: float, seconds: float, graph: Graph) -> C
         fix = f"max_age_s is {config.max_age_s:g}: find what delays the messages, or raise it"
         return Check(name, "failure", found, fix)
     return Check(name, "ok", found)
+
+
+def _not_finite_fix(config: ObservationConfig) -> str:
+    fix = "the policy is not driven by these; see the sensor"
+    if config.scan is None or config.scan.nan == "no_echo":
+        return fix
+    return f"{fix}. A scanner, or a server without CBOR, that writes NaN for no echo needs `nan: no_echo` under scan"
 
 
 def _clocks(watches: list[TopicWatch]) -> Check:
@@ -164,35 +171,59 @@ def _clocks(watches: list[TopicWatch]) -> Check:
     return Check("clocks", "warning", found, fix)
 
 
-def _operator(config: RobotConfig, heard: dict[str, list[Any]], seconds: float) -> list[Check]:
-    """What people publish: none of it need be there yet."""
-    checks = []
-    if config.heartbeat is not None:
-        name, beats = f"heartbeat on {config.heartbeat.topic}", len(heard["heartbeat"])
-        silent = f"ros2 topic pub -r 5 {config.heartbeat.topic} std_msgs/msg/Empty"
-        found = f"{beats} in {seconds:g} s"
-        checks.append(Check(name, "ok", found) if beats else Check(name, "warning", found, f"start it: {silent}"))
-    if config.emergency_stop is not None:
-        name, said = f"emergency_stop on {config.emergency_stop.topic}", heard["emergency_stop"]
-        if not said:
-            checks.append(Check(name, "unknown", f"nothing was said in {seconds:g} s"))
-        elif said[-1].data:
-            checks.append(Check(name, "warning", "it is pressed", "release it (false), then call the node's ~/enable"))
-        else:
-            checks.append(Check(name, "ok", "it is released"))
-    return checks
+def _heartbeat(config: RobotConfig, beats: int, seconds: float, graph: Graph) -> list[Check]:
+    """What an operator's program publishes; it need not be there yet."""
+    if config.heartbeat is None:
+        return []
+    topic, kind = config.heartbeat.topic, OPERATOR_TYPES["heartbeat"]
+    name, found = f"heartbeat on {topic}", f"{beats} in {seconds:g} s"
+    other = _other_type(name, topic, kind, graph, "heartbeat.topic")
+    if other is not None:
+        return [other]
+    if beats:
+        return [Check(name, "ok", found)]
+    return [Check(name, "warning", found, f"start it: ros2 topic pub -r 5 {topic} {kind}")]
 
 
-def _guard(config: RobotConfig, times: int, seconds: float) -> list[Check]:
+def _emergency_stop(config: RobotConfig, said: list[Any], seconds: float, graph: Graph) -> list[Check]:
+    """The button; many say something only when they are pressed or released."""
+    if config.emergency_stop is None:
+        return []
+    topic, kind = config.emergency_stop.topic, OPERATOR_TYPES["emergency_stop"]
+    name = f"emergency_stop on {topic}"
+    other = _other_type(name, topic, kind, graph, "emergency_stop.topic")
+    if other is not None:
+        return [other]
+    if not said:
+        fix = f"press and release it while the doctor listens; `ros2 topic info -v {topic}` says who publishes"
+        return [Check(name, "warning", f"no {kind} in {seconds:g} s", fix)]
+    if said[-1].data:
+        return [Check(name, "warning", "it is pressed", "release it (false), then call the node's ~/enable")]
+    return [Check(name, "ok", "it is released")]
+
+
+def _guard(config: RobotConfig, times: int, seconds: float, graph: Graph) -> list[Check]:
     """The guard of the commands, where their stamps need it."""
     topic = config.action.time_topic
     if topic is None:
         return []
     name, found = f"guard's time on {topic}", f"{times} in {seconds:g} s"
+    other = _other_type(name, topic, TIME, graph, "action.time_topic")
+    if other is not None:
+        return [other]
     if times:
         return [Check(name, "ok", found)]
     fix = f"start it on the robot: mcsd-agent guard --from {config.action.topic} --to TOPIC, or correct time_topic"
     return [Check(name, "failure", found, fix)]
+
+
+def _other_type(name: str, topic: str, kind: str, graph: Graph, key: str) -> Check | None:
+    """The failure that `topic` carries something else than `kind`, which alone can be heard there."""
+    types = graph.types(topic)
+    if not types or kind in types:
+        return None
+    fix = f"write the topic of a {kind} under {key} in the robot's YAML, or publish that type on {topic}"
+    return Check(name, "failure", f"it carries {', '.join(types)}, not {kind}", fix)
 
 
 def _commands(config: RobotConfig, graph: Graph) -> Check:
@@ -202,7 +233,18 @@ def _commands(config: RobotConfig, graph: Graph) -> Check:
         return Check(name, "unknown", "the server has no rosapi, which alone knows who subscribes")
     if not listeners:
         return Check(name, "failure", f"nobody subscribes to this {kind}", "start the base, or correct action.topic")
-    return Check(name, "ok", f"heard by {', '.join(listeners)}")
+    deaf = [listener for listener in listeners if listener.ros_type not in ("", kind)]
+    if deaf:
+        words = ", ".join(f"{listener.node} expects {listener.ros_type}" for listener in deaf)
+        level: Level = "failure" if len(deaf) == len(listeners) else "warning"
+        return Check(name, level, f"{words}, not {kind}", _command_fix(deaf[0].ros_type, kind))
+    return Check(name, "ok", f"heard by {', '.join(listener.node for listener in listeners)}")
+
+
+def _command_fix(expected: str, kind: str) -> str:
+    if expected in MESSAGES:
+        return f"write `message: {expected}` under action in the robot's YAML, or let the base take {kind}"
+    return f"write the topic of a {kind} under action.topic in the robot's YAML, or let the base take that type"
 
 
 def _server_words(link: Any) -> str:

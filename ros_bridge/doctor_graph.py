@@ -1,41 +1,64 @@
-"""Who subscribes to a topic, and its types: from native rclpy, or from the server's rosapi where it has one."""
+"""Who is at a topic, and with which types: from native rclpy, or from the server's rosapi where it has one."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 #: How long discovery, or an answer of rosapi, may take.
 _PATIENCE_S = 1.0
 
 
-class Graph:
-    """What a node can know of the others. Made when the node is there; natively it waits for discovery."""
+@dataclass(frozen=True)
+class Listener:
+    """A node that subscribes to a topic, and the type it expects there; "" where nobody can tell."""
 
-    def __init__(self, node: Any, native: bool) -> None:
+    node: str
+    ros_type: str
+
+
+class Graph:
+    """What a node can know of the others.
+
+    Made before the node subscribes to any of `topics`: rosapi names one type of a topic, which then might be the
+    node's own. Natively answers wait for discovery.
+    """
+
+    def __init__(self, node: Any, native: bool, topics: Iterable[str]) -> None:
         self._node, self._native = node, native
         self._has_rosapi = True
-        if native:
-            time.sleep(_PATIENCE_S)
+        self._discovered_at = time.monotonic() + (_PATIENCE_S if native else 0.0)
+        self._types = {} if native else {topic: self._rosapi_type(topic) for topic in dict.fromkeys(topics)}
 
-    def listeners(self, topic: str) -> list[str] | None:
-        """Nodes that subscribe to `topic`; None where nobody can tell."""
+    def listeners(self, topic: str) -> list[Listener] | None:
+        """Who subscribes to `topic`; None where nobody can tell."""
         if self._native:
+            self._await_discovery()
             infos = self._node.get_subscriptions_info_by_topic(topic)
-            return [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
+            return [Listener(f"{i.node_namespace.rstrip('/')}/{i.node_name}", str(i.topic_type)) for i in infos]
         answer = self._ask("/rosapi/subscribers", "rosapi_msgs/srv/Subscribers", topic)
-        return None if answer is None else [str(node) for node in answer.get("subscribers", [])]
+        if answer is None:
+            return None
+        return [Listener(str(node), self._types.get(topic, "")) for node in answer.get("subscribers", [])]
 
     def types(self, topic: str) -> list[str]:
         """Types that `topic` is published with; empty where there are none, or nobody can tell."""
         if self._native:
+            self._await_discovery()
             infos = self._node.get_publishers_info_by_topic(topic)
             return sorted({str(info.topic_type) for info in infos})
-        answer = self._ask("/rosapi/topic_type", "rosapi_msgs/srv/TopicType", topic)
-        found = str((answer or {}).get("type", ""))
+        found = self._types.get(topic, "")
         return [found] if found else []
+
+    def _await_discovery(self) -> None:
+        time.sleep(max(0.0, self._discovered_at - time.monotonic()))
+
+    def _rosapi_type(self, topic: str) -> str:
+        answer = self._ask("/rosapi/topic_type", "rosapi_msgs/srv/TopicType", topic)
+        return str((answer or {}).get("type", ""))
 
     def _ask(self, service: str, ros_type: str, topic: str) -> Mapping[str, Any] | None:
         """The answer of the optional rosapi; once it has not answered it is not asked again."""

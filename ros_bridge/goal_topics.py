@@ -36,16 +36,18 @@ class GoalTopics:
             wanted = json.loads(message.data)
             if not isinstance(wanted, dict):
                 raise UserError("a goal is a JSON object")
-            name = str(wanted.get("id", ""))
+            name = _name(wanted.get("id", ""))
             unknown = sorted(set(wanted) - {"id", "instruction", "timeout_s"})
             if unknown or not name:
                 raise UserError(f"a goal has no {unknown[0]!r}" if unknown else "a goal needs an id")
             if self._last is not None and self._last[0] == name:
                 self._send(self._last[1])  # said again, because the answer was lost
                 return
-            instruction, timeout_s = str(wanted.get("instruction", "")), float(wanted.get("timeout_s", 0.0))
-            goal = self._goal(name, instruction, timeout_s)
-        except (ValueError, TypeError, UserError) as error:
+            goal = self._goal(name, _words(wanted.get("instruction", "")), _seconds(wanted.get("timeout_s", 0.0)))
+        except RecursionError:
+            self._say(name, "", "refused", message="a goal is a flat JSON object")
+            return
+        except ValueError as error:  # JSON's, and `UserError`
             self._say(name, "", "refused", message=str(error))
             return
         self._goals.begin(goal)
@@ -84,3 +86,26 @@ class GoalTopics:
 
     def _send(self, status: dict[str, Any]) -> None:
         self._statuses.publish(self._string(data=json.dumps(status)))
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise UserError(f"id is {json.dumps(value):.80}; it must be a string")
+    return str(value)
+
+
+def _words(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"instruction is {json.dumps(value):.80}; it must be a string such as 'go to the red ball'")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can name half a character
+        raise UserError("instruction is no text that can be written; say for example 'go to the red ball'") from None
+    return value
+
+
+def _seconds(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):  # also a whole number of hundreds of digits
+        raise UserError(f"timeout_s is {json.dumps(value):.80}; it must be 0 or more seconds") from None

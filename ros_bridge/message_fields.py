@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ros_bridge.number_sequence import NumberSequence
+
 _INTEGER_RANGES = {f"{sign}int{bits}": np.iinfo(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _INTEGER_RANGES["char"] = np.iinfo("uint8")
 _DTYPES = {"char": "uint8", "bool": "bool", "float32": "float32", "float64": "float64"} | {
@@ -31,10 +33,13 @@ class Scalar:
         )
 
     def check(self, value: Any) -> Any:
+        """`value` as it is kept: an entry of a NumPy array as Python's number. Raises `MessageError`."""
         kind = self.kind
+        if isinstance(value, np.generic):
+            value = value.item()
         if kind in ("float32", "float64"):
             if not isinstance(value, float):
-                raise MessageError(f"must be a float, not {value!r}; rclpy does not convert, write {value!r}.0")
+                raise MessageError(f"must be a float, not {value!r}{_as_float(value)}")
             if kind == "float32" and np.isfinite(value) and abs(value) > 3.402823466e38:
                 raise MessageError(f"must fit float32, not {value!r}")
         elif kind == "bool":
@@ -53,6 +58,12 @@ class Scalar:
             if not isinstance(value, int) or not limits.min <= value <= limits.max:
                 raise MessageError(f"must be an int in [{limits.min}, {limits.max}], not {value!r}")
         return value
+
+
+def _as_float(value: Any) -> str:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**53:
+        return ""
+    return f"; rclpy does not convert, write {value}.0"
 
 
 class Nested:
@@ -77,17 +88,19 @@ class Array:
     def __init__(self, item: Scalar | Nested, *, size: int = 0, limit: int = 0) -> None:
         self.item, self.size, self.limit = item, size, limit
         self.dtype = _DTYPES.get(item.kind) if isinstance(item, Scalar) else None
+        # Natively, too, an array of a fixed size is NumPy's, unless it is of flags.
+        self._is_plain = self.size > 0 and self.dtype != "bool"
 
     def default(self) -> Any:
         if self.dtype is not None:
-            return np.zeros(self.size, self.dtype)
+            return self._kept(np.zeros(self.size, self.dtype))
         return [self.item.default() for _ in range(self.size)]
 
     def check(self, value: Any) -> Any:
         if isinstance(value, (str, bytes, bytearray)) and not (self.dtype == "uint8" and not isinstance(value, str)):
             raise MessageError(f"must be a sequence, not {value!r}")
         if self.dtype is not None:
-            value = self._numbers(value)
+            value = self._kept(self._numbers(value))
         elif isinstance(value, (Sequence, set, frozenset)):
             value = [self.item.check(v) for v in value]
         else:
@@ -97,6 +110,9 @@ class Array:
         if self.limit and len(value) > self.limit:
             raise MessageError(f"must have at most {self.limit} items, not {len(value)}")
         return value
+
+    def _kept(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self._is_plain else NumberSequence.of(numbers)
 
     def _numbers(self, value: Any) -> np.ndarray:
         assert self.dtype is not None

@@ -35,6 +35,9 @@ _STATED_DEFAULTS: dict[tuple[str, str], Any] = {
     ("sensor_msgs/msg/NavSatStatus", "status"): -2,
 }
 
+#: Packages of messages, services and actions that are known without being registered, beside those of rosbags.
+_SHIPPED = Path(__file__).with_name("interfaces")
+
 # rosbags stands this member in for "no fields"; it is not part of the message.
 _PLACEHOLDER = "structure_needs_at_least_one_member"
 
@@ -79,10 +82,22 @@ class Message:
         values = ", ".join(f"{name}={_plain(getattr(self, name))!r}" for name in self.FIELDS)
         return f"{self.ROS_TYPE.replace('/', '.')}({values})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is made at run time: whoever unpickles has to make it too, from the type's name.
+        return _restored, (self.ROS_TYPE, [getattr(self, name) for name in self.FIELDS])
+
     @classmethod
     def get_fields_and_field_types(cls) -> dict[str, str]:
         """Field names and their types, as rclpy spells them."""
         return {name: spelling(field) for name, field in cls.FIELDS.items()}
+
+
+def _restored(ros_type: str, values: list[Any]) -> Message:
+    cls = load(ros_type)
+    message: Message = cls.__new__(cls)
+    for name, value in zip(cls.FIELDS, values, strict=True):
+        object.__setattr__(message, name, value)
+    return message
 
 
 def _plain(value: Any) -> Any:
@@ -106,14 +121,32 @@ _COMPOUNDS: dict[str, str] = {**SERVICES, **action_types.ACTIONS}
 _PARTS = {"srv": ("Request", "Response"), "action": ("Goal", "Result", "Feedback")}
 
 
+@functools.cache
+def _shipped() -> dict[str, Path]:
+    return interface_text.find_files(_SHIPPED)
+
+
+def _find(ros_type: str) -> None:
+    """Define what is shipped as a file, or as a text of `_COMPOUNDS`, when it is used first."""
+    file = _shipped().get(ros_type)
+    if file is not None:
+        _define(ros_type, interface_text.read(file))
+    elif ros_type in _COMPOUNDS:
+        _define(ros_type, _COMPOUNDS[ros_type])
+
+
 def type_names() -> Iterable[str]:
     """Every known message type."""
-    return [name for name in _definitions() if "/msg/" in name]
+    return [name for name in dict.fromkeys([*_definitions(), *_shipped()]) if "/msg/" in name]
 
 
 def all_names() -> list[str]:
     """Every known message, service and action type."""
-    return [*type_names(), *_COMPOUNDS]
+    return [*type_names(), *_compound_names()]
+
+
+def _compound_names() -> list[str]:
+    return list(dict.fromkeys([*_COMPOUNDS, *(name for name in _shipped() if "/msg/" not in name)]))
 
 
 def register(ros_type: str, text: str) -> Any:
@@ -121,8 +154,7 @@ def register(ros_type: str, text: str) -> Any:
 
     Raises `UserError` for text that cannot be read, or another definition of a known type.
     """
-    if ros_type in _COMPOUNDS:
-        _define(ros_type, _COMPOUNDS[ros_type])  # what is known may not have been used yet
+    _find(ros_type)  # what is known may not have been used yet
     _define(ros_type, text)
     return load(ros_type)
 
@@ -132,19 +164,29 @@ def _define(ros_type: str, text: str) -> None:
     if "/action/" in ros_type:
         definitions.update(action_types.carriers(ros_type))
     for name, definition in definitions.items():
-        if repr(_definitions().setdefault(name, definition)) != repr(definition):
+        if _stated(_definitions().setdefault(name, definition)) != _stated(definition):
             raise UserError(f"{ros_type} is known already, with other fields; take another package name")
     _STATED_DEFAULTS.update(defaults)
     if "/msg/" not in ros_type:
         _COMPOUNDS[ros_type] = text
 
 
+def _stated(definition: Any) -> str:
+    """What can be compared of a definition: constants and members as a file states them."""
+    constants, members = definition
+    return repr((constants, [member for member in members if member[0] != _PLACEHOLDER]))
+
+
 def register_files(path: str | Path) -> list[str]:
     """`register` for `package/msg/Name.msg` and the like: one file, or all below a folder. The types' names."""
-    texts = interface_text.find(path)
-    for name, text in texts.items():
-        register(name, text)
-    return list(texts)
+    files = interface_text.find_files(path)
+    for name, file in files.items():
+        text = interface_text.read(file)
+        try:
+            register(name, text)
+        except UserError as error:
+            raise UserError(f"interface file {str(file)!r}: {error}") from None
+    return list(files)
 
 
 @functools.cache
@@ -154,16 +196,14 @@ def load(ros_type: str) -> Any:
 
     Raises `UserError` for an unknown type.
     """
+    _find(ros_type)
     if ros_type in _COMPOUNDS:
-        _define(ros_type, _COMPOUNDS[ros_type])
         kind = ros_type.split("/")[1]
         others = {"Impl": _action_carriers(ros_type)} if kind == "action" else {}
         return _compound(ros_type, _PARTS[kind], **others)
     # A part of one: `Name_Request`, `Name_SendGoal_Response`. Names themselves have no underscore.
     package, _, name = ros_type.rpartition("/")
-    whole = f"{package}/{name.partition('_')[0]}"
-    if whole in _COMPOUNDS:
-        _define(whole, _COMPOUNDS[whole])
+    _find(f"{package}/{name.partition('_')[0]}")
     fields = _definitions().get(ros_type)
     if fields is None:
         raise UserError(f"unknown ROS type {ros_type!r}{nearest(ros_type, all_names())}")
@@ -223,7 +263,7 @@ def _field(member: Any) -> Field:
 def module(name: str) -> SimpleNamespace:
     """The classes of `std_msgs.msg`, `std_srvs.srv` or `my_package.action` as attributes, like rclpy's import paths."""
     package, _, kind = name.partition(".")
-    names = type_names() if kind == "msg" else _COMPOUNDS
+    names = type_names() if kind == "msg" else _compound_names()
     prefix = f"{package}/{kind}/"
     found = {n.removeprefix(prefix): load(n) for n in names if n.startswith(prefix)}
     if not found:

@@ -28,13 +28,15 @@ from ros_bridge.field_paths import FieldPath, parse_path
 class Scan:
     """`rays` ranges in metres, the first at `start_deg`, the last at `stop_deg` (counter-clockwise positive).
 
-    No echo (infinity, NaN, null) and anything beyond `max_range_m` reads as `max_range_m`.
+    No echo (infinity) and anything beyond `max_range_m` reads as `max_range_m`. `nan` says what NaN is: a fault, or,
+    from scanners and links that have no infinity, no echo as well, unless there is nothing else.
     """
 
     start_deg: float
     stop_deg: float
     rays: int
     max_range_m: float
+    nan: Literal["fault", "no_echo"] = "fault"
 
     message_types = ("sensor_msgs/msg/LaserScan",)
     dtype = "float32"

@@ -18,6 +18,7 @@ from typing import Any
 from mcsd_agent.errors import UserError
 from ros_bridge.address import DEFAULT_URL, token_from_environment
 from ros_bridge.connection import Connection
+from ros_bridge.names import full_topic_name_error
 
 TASK_TOPIC, STATE_TOPIC, RESET_SERVICE = "/sim/task", "/sim/state", "/sim/reset"
 #: How long a publish may take to come back as a state before it is sent again: longer than DDS discovery.
@@ -59,7 +60,7 @@ class GoalEnd:
 
 
 class Operator:
-    """A client of the rosbridge server at `url`.
+    """A client of the rosbridge server at `url`, for the policy node `policy`: `policy`, or `/robot1/policy`.
 
     Raises `UserError` when the server cannot be reached, or when nobody answers in time.
     """
@@ -72,7 +73,7 @@ class Operator:
         instruction_topic: str = "/instruction",
         connect_timeout_s: float = 5.0,
     ) -> None:
-        self._policy = policy
+        policy = self._policy = _node_path(policy)
         self._instruction_topic = instruction_topic
         self._changed = threading.Condition()
         self._status: PolicyStatus | None = None
@@ -280,3 +281,12 @@ class Operator:
         with self._changed:
             self._state = state
             self._changed.notify_all()
+
+
+def _node_path(policy: str) -> str:
+    """Namespace and name without the slashes around them."""
+    path = policy.strip("/")
+    error = full_topic_name_error(f"/{path}")
+    if error is not None:
+        raise UserError(f"node {policy!r} has no valid name: {error[0]}; give for example 'policy' or '/robot1/policy'")
+    return path

@@ -4,7 +4,11 @@
     from ros_bridge.policy_node import PolicyNode
 
     rclpy.init(args=["--url", "ws://robot:9090"])
-    rclpy.spin(PolicyNode("nav.mcsd", "configs/robots/diffdrive.yaml"))
+    node = PolicyNode("nav.mcsd", "configs/robots/diffdrive.yaml")
+    try:
+        rclpy.spin(node)
+    finally:
+        node.destroy_node()  # tells the robot to stop, also after Ctrl-C and SIGTERM
 
 Topics and types are the robot's YAML's. Beside them:
 
@@ -17,7 +21,8 @@ and where the policy takes instructions, the action ~/execute_instruction (`inst
 (`goal_topics`). The YAML may ask for a `heartbeat`, and for an `emergency_stop` that comes before everything else.
 
 The robot stands still until it has been told something. On a lost link, a stale sensor, NaN or a late
-tick it is told to stop, and driving goes on by itself when the cause has passed.
+tick it is told to stop, and driving goes on by itself when the cause has passed. It is not driven at all where a
+server refuses what the node may not drive without (`refusals`), say because another node of its name is there.
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ from ros_bridge.instruction_action import offer_goals
 from ros_bridge.instruction_goals import InstructionGoals
 from ros_bridge.observation_sources import Fields
 from ros_bridge.policy_status import level, recent_ticks
+from ros_bridge.refusals import Needed
 from ros_bridge.robot_config import RobotConfig, check_fit, load_robot
 from ros_bridge.robot_controller import controller_config
 from ros_bridge.robot_time import stamper
@@ -100,6 +106,7 @@ class PolicyNode(Node):
         self._counts = {"instructions": 0, "memory_resets": 0, "emergency_stops": 0}
         self._stop_event = threading.Event()
 
+        self._needed = Needed(self)
         commands = CommandMaker(config.action, load, stamper(self, config.action.time_topic))
         publisher = self.create_publisher(commands.message_class, config.action.topic, QoSProfile(depth=1))
         self._statuses = StatusPublisher(self, config.name)
@@ -110,6 +117,7 @@ class PolicyNode(Node):
             publish=publisher.publish,
             is_connected=lambda: is_connected(self),
             on_reason=self._note_reason,
+            check=self._needed.check,
         )
         self.controller = Controller(
             stream,
@@ -127,18 +135,15 @@ class PolicyNode(Node):
         self._goals = InstructionGoals(
             hear=self._take_up, forget=self._forget, estimate=success_estimate, done=done, obstacle=self._obstacle
         )
+        self._emergency: EmergencyStop | None = None
+        # Before the sensors are: what the server refuses of them is known before there is anything to act on.
+        self._offer_services()
         self._subscribe()
         if config.instruction is not None and config.instruction.name in spec.observation:
             topic = config.instruction.topic
             self.create_subscription(load("std_msgs/msg/String"), topic, self._hear, QoSProfile(depth=10))
             offer_goals(self, self._goals)
-        self.create_service(load("std_srvs/srv/Trigger"), "~/reset", self._on_reset)
-        self.create_service(load("std_srvs/srv/Trigger"), "~/enable", self._on_enable)
-        self.create_service(load("std_srvs/srv/SetBool"), "~/hold", self._on_hold)
         self.create_timer(STATUS_PERIOD_S, self.publish_status)
-        self._emergency = None
-        if config.emergency_stop is not None:
-            self._emergency = EmergencyStop(self, config.emergency_stop.topic, self._stop_now)
         self._thread = threading.Thread(
             target=self.controller.run, args=(self._stop_event,), name=f"{node_name}-controller", daemon=True
         )
@@ -161,8 +166,27 @@ class PolicyNode(Node):
                 time.sleep(_FAREWELL_S)
         super().destroy_node()
 
+    def _offer_services(self) -> None:
+        """Reset, enable and hold, and the emergency stop where there is one."""
+        for ros_type, name, callback in (
+            ("std_srvs/srv/Trigger", "~/reset", self._on_reset),
+            ("std_srvs/srv/Trigger", "~/enable", self._on_enable),
+            ("std_srvs/srv/SetBool", "~/hold", self._on_hold),
+        ):
+            self._needed.service(name)
+            self.create_service(load(ros_type), name, callback)
+        button = self.robot_config.emergency_stop
+        if button is not None:
+            self._needed.topic(button.topic)
+            self._emergency = EmergencyStop(self, button.topic, self._stop_now)
+
     def _subscribe(self) -> None:
-        """Hear the sensors, and the heartbeat where there is one."""
+        """Hear the heartbeat where there is one, and the sensors."""
+        heartbeat = self.robot_config.heartbeat
+        if heartbeat is not None:
+            self._needed.topic(self.resolve_topic_name(heartbeat.topic))
+            empty = load("std_msgs/msg/Empty")
+            self.create_subscription(empty, heartbeat.topic, lambda _: self.controller.heartbeat(), QoSProfile(depth=1))
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         for name, receive in self.robot.receivers().items():
             observation = self.robot_config.observations[name]
@@ -170,10 +194,6 @@ class PolicyNode(Node):
             if isinstance(source, Fields):
                 source.check(kind())
             self.create_subscription(kind, observation.topic, receive, qos)
-        heartbeat = self.robot_config.heartbeat
-        if heartbeat is not None:
-            empty = load("std_msgs/msg/Empty")
-            self.create_subscription(empty, heartbeat.topic, lambda _: self.controller.heartbeat(), QoSProfile(depth=1))
 
     # -- callbacks on the executor's thread --------------------------------------------------------
 

@@ -16,12 +16,18 @@ from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.runtime.previous_action import NAME as PREVIOUS_ACTION
 from mcsd_agent.spaces import BoxSpec, MultiDiscreteSpec, Spec, TextSpec
 from mcsd_agent.strict import build, load_yaml
-from ros_bridge.action_config import ActionConfig, per_entry
+from ros_bridge.action_config import TIME, ActionConfig, per_entry
 from ros_bridge.camera_config import Camera
 from ros_bridge.config_checks import require, require_positive, require_topic
 from ros_bridge.observation_sources import Fields, Imu, Joints, LabelImage, NumberArray, Odometry, Scan, Source
 from ros_bridge.units import factor
 
+#: What is expected on the topics that people publish on.
+OPERATOR_TYPES = {
+    "instruction": "std_msgs/msg/String",
+    "heartbeat": "std_msgs/msg/Empty",
+    "emergency_stop": "std_msgs/msg/Bool",
+}
 _SOURCES = ("scan", "label_image", "camera", "joints", "odometry", "imu", "array", "fields")
 
 
@@ -211,6 +217,30 @@ class RobotConfig:
             raise UserError(f"{self.instruction.name!r} is both the instruction and an observation; rename one")
         if self.action.hold_from is not None:
             self._check_hold(self.action.hold_from)
+        self._check_topics()
+
+    def topics(self) -> list[tuple[str, str, str]]:
+        """The key, the topic and the ROS type of everything that is heard and said."""
+        found = [(f"observations.{name}", o.topic, o.message_type) for name, o in self.observations.items()]
+        for key, ros_type in OPERATOR_TYPES.items():
+            config = getattr(self, key)
+            if config is not None:
+                found.append((key, config.topic, ros_type))
+        found.append(("action", self.action.topic, self.action.message))
+        if self.action.time_topic is not None:
+            found.append(("action.time_topic", self.action.time_topic, TIME))
+        return found
+
+    def _check_topics(self) -> None:
+        """A topic has one type; its second use with another one would fail only once the robot is connected."""
+        first: dict[str, tuple[str, str]] = {}
+        for key, topic, ros_type in self.topics():
+            other, known = first.setdefault(topic, (key, ros_type))
+            if known != ros_type:
+                raise UserError(
+                    f"{key} is {ros_type} on {topic!r}, where {other} is {known}; a topic has one type:"
+                    " give one of them another topic"
+                )
 
     def _check_hold(self, name: str) -> None:
         joints = self.observations[name].joints if name in self.observations else None

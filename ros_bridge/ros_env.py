@@ -114,10 +114,11 @@ class RosEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._filters = ActionFilters(
             spec_from_space(self.action_space),
             self._period_s,
-            slew_per_s=action.slew_per_s,
+            slew_per_s=action.policy_slew_per_s,
             low_pass_s=action.low_pass_s,
+            at_rest=action.policy_at_rest,
         )
-        self._rest = self._last_sent = np.zeros(self.action_space.shape, np.float32)
+        self._rest = self._last_sent = np.asarray(self._filters.at_rest(), np.float32)
         self._checks = ReadingChecks(config)
         self._link: Any = None
         self._end_link: weakref.finalize[Any, Any] | None = None

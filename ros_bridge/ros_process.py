@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -36,7 +36,10 @@ def choose_backend(native: bool) -> None:
 
 @contextlib.contextmanager
 def ros_process(url: str | None = None) -> Iterator[Any]:
-    """rclpy of the backend, from `init` to `shutdown`; Ctrl-C and SIGTERM end the block quietly."""
+    """rclpy of the backend, from `init` to `shutdown`; Ctrl-C, SIGTERM and SIGHUP end the block quietly.
+
+    One that comes earlier, while the server is waited for, raises `KeyboardInterrupt`: there is no block to end yet.
+    """
     from ros_bridge.backend import NATIVE, ExternalShutdownException, rclpy
 
     options: dict[str, Any] = {}
@@ -45,24 +48,40 @@ def ros_process(url: str | None = None) -> Iterator[Any]:
         from rclpy.signals import SignalHandlerOptions
 
         options["signal_handler_options"] = SignalHandlerOptions.NO
-    previous = _interrupt_on_signals()
+    with interrupted_by_signals():
+        try:
+            rclpy.init(args=["--url", url] if url and not NATIVE else [], **options)
+            with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                yield rclpy
+        finally:
+            rclpy.try_shutdown()
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise `KeyboardInterrupt`, as Ctrl-C does. On other threads it does nothing.
+
+    Only the first of them does: a terminal that goes away sends SIGHUP, and so does its shell, and the second one
+    must not cut short what the first one began. A second Ctrl-C does.
+    """
+    before = {} if threading.current_thread() is not threading.main_thread() else _interrupt_on_signals()
     try:
-        rclpy.init(args=["--url", url] if url and not NATIVE else [], **options)
-        yield rclpy
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        yield
     finally:
-        rclpy.try_shutdown()
-        for number, handler in previous.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
+        if before:
+            _signals.clear()
 
 
-def spin_for(rclpy: Any, node: Any, seconds: float | None) -> None:
-    """Spin `node` until the context ends, or `seconds` have passed."""
+def spin_for(rclpy: Any, node: Any, seconds: float | None, until: Callable[[], bool] = lambda: False) -> None:
+    """Spin `node` until the context ends, `seconds` have passed, or `until()` is true after a callback."""
     executor = rclpy.get_global_executor()
     executor.add_node(node)
     end = None if seconds is None else time.monotonic() + seconds
-    while rclpy.ok():
+    while rclpy.ok() and not until():
+        if _signals:  # what it raised was lost, as in a finaliser
+            raise KeyboardInterrupt
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
@@ -76,16 +95,15 @@ def spin_for(rclpy: Any, node: Any, seconds: float | None) -> None:
 
 
 def _interrupt_on_signals() -> dict[int, Any]:
-    """Ctrl-C and SIGTERM interrupt, so that the robot is told to stop; returns the handlers to put back."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
+    """Installs the handlers; returns those to put back."""
     _signals.clear()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         _signals.append(number)
-        raise KeyboardInterrupt
+        if len(_signals) == 1 or number == signal.SIGINT:
+            raise KeyboardInterrupt
 
-    # Of a job in the background Ctrl-C is ignored, and stays so.
-    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    numbers = (signal.SIGTERM,) if is_ignored else (signal.SIGINT, signal.SIGTERM)
-    return {number: signal.signal(number, interrupt) for number in numbers}
+    # Of a job in the background Ctrl-C is ignored, after nohup SIGHUP, and stays so.
+    may_be_ignored = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in may_be_ignored if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, interrupt) for number in (*numbers, signal.SIGTERM)}

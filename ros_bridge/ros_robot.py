@@ -67,6 +67,7 @@ class RosRobot:
         publish: sends one, or drops it.
         is_connected: whether it would be sent.
         on_reason: called on the controller's thread with "ok" or why the robot was stopped, at every tick.
+        check: raises what forbids to drive; called there too, before every look at the sensors.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class RosRobot:
         publish: Callable[[Any], None],
         is_connected: Callable[[], bool] = lambda: True,
         on_reason: Callable[[str], None] = lambda reason: None,
+        check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -90,7 +92,7 @@ class RosRobot:
         self._mailboxes = {name: Mailbox() for name in wanted}
         self._readers = {name: reader(config.observations[name]) for name in wanted}
         self._commands, self._publish = commands, publish
-        self._is_connected, self._on_reason = is_connected, on_reason
+        self._is_connected, self._on_reason, self._check = is_connected, on_reason, check
         self._clock = clock
         self._ready_s = math.nan
         self._sending = threading.Lock()
@@ -112,7 +114,8 @@ class RosRobot:
         return self._mailboxes[name].get()
 
     def observe(self) -> Reading:
-        """The newest values and when they were measured."""
+        """The newest values and when they were measured. Raises what `check` raises."""
+        self._check()
         values: dict[str, Any] = {}
         stamps: dict[str, float] = {}
         for name in self._names:

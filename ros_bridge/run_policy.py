@@ -8,6 +8,7 @@ from typing import Any
 from mcsd_agent.runtime import RealTimeConfig, Stream, Telemetry, read_package
 from ros_bridge.robot_config import check_fit, load_robot
 from ros_bridge.ros_process import choose_backend, ros_process, spin_for
+from ros_bridge.sole_node import check_node_name, require_sole
 
 
 def run_policy(
@@ -16,6 +17,7 @@ def run_policy(
     *,
     url: str | None = None,
     native: bool = False,
+    node_name: str = "policy",
     signed_by: str | Path | None = None,
     engine: str = "onnx",
     spoken_ticks: int | None = None,
@@ -25,12 +27,14 @@ def run_policy(
     real_time: RealTimeConfig | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Drive until Ctrl-C, SIGTERM or `seconds` have passed; returns the telemetry's summary.
+    """Drive until Ctrl-C, SIGTERM, SIGHUP or `seconds` have passed; returns the telemetry's summary.
 
     `native=True` uses rclpy, which must be installed and found by this process; otherwise the rosbridge
     server at `url`. `signed_by` is the file of the public key whose signature the artifact must bear.
-    `spoken_ticks` and `real_time` as in `PolicyNode`. Raises `UserError` for anything that does not fit.
+    `node_name`, `spoken_ticks` and `real_time` as in `PolicyNode`. Raises `UserError` for anything that does not fit,
+    and when another node of that name reports already; `KeyboardInterrupt` when ended before the server answered.
     """
+    check_node_name(node_name)
     choose_backend(native)
     from ros_bridge.policy_node import PolicyNode
 
@@ -45,11 +49,19 @@ def run_policy(
     exporter = None
     try:
         with ros_process(url) as rclpy:
+            require_sole(rclpy, node_name)
             if prometheus_port is not None:
                 from mcsd_agent.runtime.prometheus import Exporter
 
                 exporter = Exporter(telemetry, prometheus_port)
-            node = PolicyNode(stream, config, spoken_ticks=spoken_ticks, telemetry=telemetry, real_time=real_time)
+            node = PolicyNode(
+                stream,
+                config,
+                node_name=node_name,
+                spoken_ticks=spoken_ticks,
+                telemetry=telemetry,
+                real_time=real_time,
+            )
             try:
                 spin_for(rclpy, node, seconds)
             finally:

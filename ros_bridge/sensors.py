@@ -91,11 +91,15 @@ def _scan(source: Scan, message: Any) -> np.ndarray:
             f" {source.start_deg:g} to {source.stop_deg:g}"
         )
     picked = ranges[index]
-    # REP 117: -inf is too close, +inf no echo, NaN a fault. Over rosbridge all three arrive as NaN.
+    # REP 117: -inf is too close, +inf no echo, NaN a fault. Natively and in CBOR, which scans are asked for in, they
+    # arrive as such. A server that answers in JSON writes null for all three, which is read as NaN.
     nearest_m, farthest_m = max(0.0, float(message.range_min)), source.max_range_m
     limit = min(farthest_m, float(message.range_max) or farthest_m)
+    faulty = np.isnan(picked)
+    if source.nan == "no_echo" and not faulty.all():
+        faulty[:] = False
     with np.errstate(invalid="ignore"):
-        seen = picked <= limit
+        seen = (picked <= limit) | faulty
     return np.where(seen, np.maximum(picked, nearest_m), farthest_m).astype(np.float32)
 
 

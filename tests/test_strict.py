@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mcsd_agent.errors import UserError
-from mcsd_agent.strict import apply_overrides, build, load_yaml, to_dict
+from mcsd_agent.strict import apply_overrides, build, convert, load_yaml, to_dict
 from mcsd_agent.training.config import ImitateConfig, TrainConfig, load_config
 
 CONFIGS = sorted(Path("configs").rglob("*.yaml"))
@@ -22,6 +22,11 @@ CONFIGS = sorted(Path("configs").rglob("*.yaml"))
         ({"env": "x", "n_envs": 0}, "n_envs=0 must be at least 1"),
         ({"env": "x", "n_envs": True}, "n_envs: True must be of type int"),
         ({"env": "x", "n_envs": 2.5}, "n_envs: 2.5 must be of type int"),
+        ({"env": "x", "n_envs": "1.5e0"}, "n_envs: '1.5e0' must be of type int, a whole number such as 2"),
+        ({"env": "x", "n_envs": "1e999"}, "n_envs: '1e999' must be of type int"),
+        ({"env": "x", "n_envs": "8"}, "n_envs: '8' must be of type int"),
+        ({"env": "x", "n_envs": float("inf")}, "n_envs: inf must be of type int"),
+        ({"env": "x", "n_envs": float("nan")}, "n_envs: nan must be of type int"),
         ({"env": "x", "policy": {"backbone": "mcds"}}, "policy.backbone: 'mcds' is not valid; did you mean 'mcsd'"),
         ({"env": "x", "policy": {"bins": 9}}, "policy.bins: 9 must be a list"),
         ({"env": "x", "policy": {"width": 100}}, "width=100 must be a positive multiple of channels=8"),
@@ -37,6 +42,16 @@ def test_what_is_wrong_is_named_with_value_constraint_and_remedy(data, words):
 
 def test_numbers_that_yaml_reads_as_text_are_numbers():
     assert build(TrainConfig, {"env": "x", "ppo": {"learning_rate": "1e-3"}}).ppo.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(("written", "steps"), [("1e5", 100_000), ("1.5e3", 1500), ("20e-1", 2), ("1.0e+5", 100_000)])
+def test_whole_numbers_with_an_exponent_are_integers(written, steps):
+    config = build(TrainConfig, apply_overrides({"env": "x"}, [f"timesteps={written}"]))
+    assert (config.timesteps, type(config.timesteps)) == (steps, int)
+
+
+def test_large_integers_stay_exact():
+    assert convert(int, 2**60 + 1, "seed") == 2**60 + 1
 
 
 def test_a_resolved_config_builds_the_same_config():

@@ -7,7 +7,8 @@
     5. 1 and 2 again, when there is a hook: it may not do what the policy may not
 
 The low-pass comes after the slew limit and moves less far than it, so that the limit holds for what is sent.
-After a stop the machine counts as being at rest: all of this starts from zero. A stop itself passes no filter.
+After a stop the machine counts as being at rest: all of this starts from `at_rest`, or zero. A stop itself passes no
+filter.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ class ActionFilters:
         *,
         slew_per_s: Sequence[float] | None = None,
         low_pass_s: float | None = None,
+        at_rest: Sequence[float] | None = None,
         hook: ActionHook | None = None,
     ) -> None:
         """Raises `UserError` for a slew limit or low-pass on discrete actions, which make no sense there."""
         self._action, self._hook = action, hook
-        self._limits = ActionLimits(action, slew_per_s, period_s)
+        self._limits = ActionLimits(action, slew_per_s, period_s, at_rest)
         if low_pass_s is not None and not isinstance(action, BoxSpec):
             raise UserError(f"low_pass_s={low_pass_s} needs a Box action; the policy's is {action.kind}")
         self._share = None if low_pass_s is None else 1.0 - math.exp(-period_s / low_pass_s)
@@ -55,9 +57,9 @@ class ActionFilters:
         """The action to send; `last` was sent before (None for discrete actions). Raises `HookError`."""
         action = self._limits.apply(asked, last)
         if self._share is not None and last is not None:
-            # From a rest outside the bounds the way leads through what is not allowed: clipped once more.
             smooth = (last + self._share * (action - last)).astype(np.float32)
-            action = self._limits.apply(smooth, last)
+            # From a rest outside the bounds the way leads through what may not be asked for.
+            action = self._limits.approach(smooth, last)
         if self._hook is None:
             return action
         try:

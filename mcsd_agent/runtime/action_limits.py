@@ -13,39 +13,53 @@ from mcsd_agent.spaces import BoxSpec, Spec
 class ActionLimits:
     """Clips to the action space and limits the change from the action that was sent last.
 
-    Discrete actions pass as they are; a slew limit for them makes no sense and is refused.
+    `at_rest` is the action of a machine that stands still, in the policy's units as all of this: the slew leads from
+    there into the bounds, even where it lies outside them. None is zero, and the bounds hold from the first action on.
+    Discrete actions pass as they are; limits for them make no sense and are refused.
     """
 
-    def __init__(self, action: Spec, slew_per_s: Sequence[float] | None, period_s: float) -> None:
+    def __init__(
+        self,
+        action: Spec,
+        slew_per_s: Sequence[float] | None,
+        period_s: float,
+        at_rest: Sequence[float] | None = None,
+    ) -> None:
         self._box = action if isinstance(action, BoxSpec) else None
         if self._box is None:
-            if slew_per_s is not None:
-                raise UserError(f"slew_per_s={list(slew_per_s)} needs a Box action; the policy's is {action.kind}")
+            for name, values in (("slew_per_s", slew_per_s), ("at_rest", at_rest)):
+                if values is not None:
+                    raise UserError(f"{name}={list(values)} needs a Box action; the policy's is {action.kind}")
             return
         self._low, self._high = self._box.bounds()
+        self._least, self._most = self._low, self._high
         self._step: np.ndarray | None = None
+        self._rest = np.zeros(self._box.shape, np.float32)
         if slew_per_s is not None:
-            if len(slew_per_s) not in (1, self._box.size):
-                raise UserError(
-                    f"slew_per_s={list(slew_per_s)} must have 1 or {self._box.size} values, one per action entry"
-                )
-            step = np.asarray(slew_per_s, np.float64) * period_s
-            self._step = np.broadcast_to(step, (self._box.size,)).reshape(self._box.shape)
+            self._step = _per_entry("slew_per_s", slew_per_s, self._box) * period_s
+        if at_rest is not None:
+            self._rest = _per_entry("at_rest", at_rest, self._box).astype(np.float32)
+            self._least, self._most = np.minimum(self._low, self._rest), np.maximum(self._high, self._rest)
 
     def at_rest(self) -> np.ndarray | None:
-        """The action that a stopped machine is carrying out: zero. None for discrete actions."""
-        return None if self._box is None else np.zeros(self._box.shape, np.float32)
+        """The action that a stopped machine is carrying out. None for discrete actions."""
+        return None if self._box is None else self._rest.copy()
 
     def apply(self, asked: np.ndarray, last: np.ndarray | None) -> np.ndarray:
         """`asked` within bounds, no further from `last` than one tick allows."""
         if self._box is None:
             return asked
         action = _clip(asked, self._low, self._high)
+        return action.astype(np.float32) if self._step is None else self.approach(action, last)
+
+    def approach(self, action: np.ndarray, last: np.ndarray | None) -> np.ndarray:
+        """`action`, which may be on the way from rest into the bounds, no further from `last` than one tick allows."""
+        if self._box is None:
+            return action
         if self._step is not None and last is not None:
             action = _clip(action, last - self._step, last + self._step)
-            # The bounds have the last word: a machine at rest may lie outside them.
-            action = _clip(action, self._low, self._high)
-        return action.astype(np.float32)
+        # The bounds have the last word, widened to the rest that was stated.
+        return _clip(action, self._least, self._most).astype(np.float32)
 
     def check_sent(self, sent: np.ndarray) -> np.ndarray:
         """What a robot says it sent, as an array; `ValueError` when it cannot be an action."""
@@ -55,6 +69,13 @@ class ActionLimits:
         if array.shape != self._box.shape or not np.isfinite(array).all():
             raise ValueError(f"send() returned {array.tolist()}, which is no action of shape {self._box.shape}")
         return array
+
+
+def _per_entry(name: str, values: Sequence[float], box: BoxSpec) -> np.ndarray:
+    """One value for all entries, or one each, in the action's shape; float64."""
+    if len(values) not in (1, box.size):
+        raise UserError(f"{name}={list(values)} must have 1 or {box.size} values, one per action entry")
+    return np.broadcast_to(np.asarray(values, np.float64), (box.size,)).reshape(box.shape)
 
 
 def _clip(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -125,7 +125,12 @@ class Controller:
         self._range = RangeWatch(spec.action, config.max_excess)
         self._drift = DriftWatch(config.max_state_growth, config.state_norm_ticks)
         self._filters = ActionFilters(
-            spec.action, self.period_s, slew_per_s=config.slew_per_s, low_pass_s=config.low_pass_s, hook=action_hook
+            spec.action,
+            self.period_s,
+            slew_per_s=config.slew_per_s,
+            low_pass_s=config.low_pass_s,
+            at_rest=config.at_rest,
+            hook=action_hook,
         )
         self.completion = Completion(DoneWatch(config.done_threshold, ticks_of(config.done_s, spec.rate_hz)))
         self._mode = ControllerMode(self.telemetry.record_transition)

@@ -31,6 +31,8 @@ class ControllerConfig:
     `state_norm_ticks`    how many ticks after a reset are "first"
     `slew_per_s`          largest change of each action entry per second (one value for all, or one each)
     `low_pass_s`          time constant of a first-order low-pass on the action
+    `at_rest`             the action of a machine that stands still (one value for all, or one each), where slew and
+                          low-pass begin after a stop, outside the bounds too; None is zero, brought within the bounds
     `on_resume`           after `hold()` and `enable()`: "keep" the memory, or "reset" it
     `on_unknown_instruction`  "hold" while an instruction is not understood (see `understanding`), or "go_on"
     `max_unknown_share`   which share of an instruction's words the policy need not know
@@ -54,6 +56,7 @@ class ControllerConfig:
     state_norm_ticks: int = 1000
     slew_per_s: tuple[float, ...] | None = None
     low_pass_s: float | None = None
+    at_rest: tuple[float, ...] | None = None
     on_resume: Literal["keep", "reset"] = "keep"
     on_unknown_instruction: Literal["hold", "go_on"] = "hold"
     max_unknown_share: float = 0.0
@@ -72,8 +75,11 @@ class ControllerConfig:
         for name, value in values.items():
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name}={value} must be a finite number above 0")
-        if self.slew_per_s == ():
-            raise UserError("slew_per_s=[] must have a value per action entry, one for all, or be left out")
+        for name in ("slew_per_s", "at_rest"):
+            if getattr(self, name) == ():
+                raise UserError(f"{name}=[] must have a value per action entry, one for all, or be left out")
+        if not all(map(math.isfinite, self.at_rest or ())):
+            raise UserError(f"at_rest={list(self.at_rest or ())} must hold finite numbers")
         if not 0.0 <= self.max_unknown_share <= 1.0:
             raise UserError(f"max_unknown_share={self.max_unknown_share} must be from 0 to 1")
         if not 0.0 < self.done_threshold < 1.0:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import IO, Any
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime.numbered_files import create, next_number, numbered
 from mcsd_agent.runtime.telemetry_log import Entry
 
 #: What a killed process may lose: a chunk is finished so often.
@@ -17,15 +19,18 @@ _EXTRA = "MCAP needs the packages mcap and rosbags; install mcsd-agent with the 
 
 
 class Mcap:
-    """The sink of a `BackgroundLog`: NAME.mcap, then NAME-2.mcap and so on, a new one every 80 minutes or so."""
+    """The sink of a `BackgroundLog`: NAME.mcap, then NAME-2.mcap and so on, a new one every 80 minutes or so.
+
+    Files that exist stay as they are, and the numbers go on after theirs. `path` is the file that is being written.
+    """
 
     def __init__(self, path: str | Path, clock_offset_s: float | None = None) -> None:
         """`clock_offset_s` is wall time less the controller's clock; None takes it from the first entry.
 
         Raises `UserError` when a package is missing or the file cannot be made.
         """
-        self._path = Path(path)
-        if self._path.suffix != ".mcap":
+        self._wanted = Path(path)
+        if self._wanted.suffix != ".mcap":
             raise UserError(f"telemetry {str(path)!r} must have a name that ends with .mcap")
         try:
             import mcap.writer  # noqa: F401
@@ -34,9 +39,9 @@ class Mcap:
         except ModuleNotFoundError:
             raise UserError(_EXTRA) from None
         self._messages = RosMessages(clock_offset_s)
-        self._files = 0
+        self._number = 0
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._wanted.parent.mkdir(parents=True, exist_ok=True)
             self._begin()
         except OSError as error:
             raise UserError(f"telemetry {str(path)!r}: {error.strerror}; give a path that can be written") from None
@@ -47,9 +52,7 @@ class Mcap:
 
         from mcsd_agent.runtime.ros_schemas import TOPICS
 
-        self._files += 1
-        name = f"-{self._files}.mcap" if self._files > 1 else ".mcap"
-        self._file: IO[bytes] = self._path.with_name(self._path.stem + name).open("wb")
+        self._file, self._is_empty = self._next_file(), True
         self._writer = Writer(self._file)
         self._writer.start(profile="ros2", library="mcsd-agent")
         self._channels: dict[str, int] = {}
@@ -58,8 +61,17 @@ class Mcap:
             self._channels[topic] = self._writer.register_channel(topic, "cdr", schema)
         self._chunks, self._finished_at = 0, time.monotonic()
 
+    def _next_file(self) -> IO[bytes]:
+        for number in itertools.count(max(self._number + 1, next_number(self._wanted))):
+            self._number, self.path = number, numbered(self._wanted, number)
+            file = create(self.path, "wb")
+            if file is not None:
+                return file
+        raise AssertionError("unreachable")
+
     def write(self, entry: Entry) -> None:
         """Add the messages of one entry."""
+        self._is_empty = False
         for topic, stamp_ns, data in self._messages.encode(entry, time.time()):
             self._writer.add_message(self._channels[topic], stamp_ns, data, stamp_ns)
 
@@ -74,11 +86,13 @@ class Mcap:
             self._begin()
 
     def close(self) -> None:
-        """Write the index and close the file, also when there is no room for an index."""
+        """Write the index and close the file, also when there is no room for an index; one without entries goes."""
         try:
             self._writer.finish()
         finally:
             self._file.close()
+            if self._is_empty and self.path.is_file():
+                self.path.unlink()
 
 
 def read_mcap(path: str | Path) -> list[dict[str, Any]]:

@@ -48,8 +48,8 @@ _FIRST = re.compile(
     r"start\s+off\s*[:,])\s+(?=\S)",
     re.IGNORECASE,
 )
-# Before a leading "after you" may stand what makes a request of it: "so, er, could you please", "sorry to bother you, but
-# I need you to".
+# Before a leading "after you" may stand what makes a request of it: "so, er, could you please", "sorry to bother you,
+# but I need you to".
 _NO_OBJECT = r"(?:(?!\b(?:the|this|our|my)\s)[^:;]){0,60}?"
 _ASKING = (
     r"(?:(?:(?:so|now|please|could|can|would|will|you|maybe|i|we|want|need|like|to|i'd|um|er|ok|okay|alright|right|well|hey|"

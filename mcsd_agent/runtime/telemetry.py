@@ -3,7 +3,8 @@
 from mcsd_agent.runtime import Controller, Telemetry
 
 telemetry = Telemetry()
-telemetry.write_to("runs/today")            # telemetry.jsonl, one line per tick, and transitions.jsonl
+telemetry.write_to("runs/today")            # telemetry.jsonl, one line per tick, and transitions.jsonl; or
+                                            # telemetry-2.jsonl and so on: what is there stays there
 telemetry.write_mcap("runs/today.mcap")     # the same for Foxglove
 Controller(stream, robot, telemetry=telemetry).run(stop_event)
 telemetry.close()
@@ -12,6 +13,8 @@ print(telemetry.summary())
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 import threading
 import time
@@ -23,8 +26,11 @@ import numpy as np
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime.controller_mode import Transition
+from mcsd_agent.runtime.numbered_files import create, next_number, numbered
 from mcsd_agent.runtime.telemetry_log import BackgroundLog, Entry, Jsonl, Sink
 from mcsd_agent.runtime.tick import Tick
+
+_LOGGER = logging.getLogger("mcsd_agent")
 
 FILE_NAME = "telemetry.jsonl"
 TRANSITIONS_FILE_NAME = "transitions.jsonl"
@@ -134,17 +140,18 @@ class Telemetry:
     def write_to(self, folder: str | Path) -> Path:
         """Write every tick from now on to `telemetry.jsonl` in `folder`, beginning with those in the ring.
 
-        Changes of mode go to `transitions.jsonl` there. Raises `UserError` when the files cannot be made; what
-        goes wrong later is in `summary()["log_error"]`.
+        Changes of mode go to `transitions.jsonl` there. Where these exist, they stay and the next numbers are taken,
+        `telemetry-2.jsonl` and so on: the path that is returned, and a line of the log. Raises `UserError` when the
+        files cannot be made; what goes wrong later is in `summary()["log_error"]`.
         """
-        path = Path(folder) / FILE_NAME
+        wanted = Path(folder) / FILE_NAME
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            ticks = path.open("w", encoding="utf-8")
-            transitions = path.with_name(TRANSITIONS_FILE_NAME).open("w", encoding="utf-8")
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            path, sink = _new_pair(wanted)
         except OSError as error:
-            raise UserError(f"telemetry {str(path)!r}: {error.strerror}; give a folder that can be written") from None
-        self._add("jsonl", Jsonl(ticks, transitions))
+            raise UserError(f"telemetry {str(wanted)!r}: {error.strerror}; give a folder that can be written") from None
+        self._add("jsonl", sink)
+        _say_name(wanted, path)
         return path
 
     def stream_to(self, file: IO[str]) -> None:
@@ -152,12 +159,18 @@ class Telemetry:
         self._add("stream", Jsonl(file))
 
     def write_mcap(self, path: str | Path) -> Path:
-        """Write every tick from now on to the MCAP file `path`, as `write_to` does; needs the extra `telemetry`."""
+        """Write every tick from now on to the MCAP file `path`, as `write_to` does; needs the extra `telemetry`.
+
+        Where it exists it stays: the next free of NAME-2.mcap and so on is taken and returned.
+        """
         from mcsd_agent.runtime.mcap_log import Mcap
 
         newest = self.last
-        self._add("mcap", Mcap(path, None if newest is None else time.time() - newest.time))
-        return Path(path)
+        log = Mcap(path, None if newest is None else time.time() - newest.time)
+        first = log.path
+        self._add("mcap", log)
+        _say_name(Path(path), first)
+        return first
 
     def close(self) -> None:
         """Finish the logs, if there are any. Ticks are still counted afterwards."""
@@ -174,6 +187,38 @@ class Telemetry:
         for entry in entries:
             log.put(entry)
         self._logs = {**self._logs, kind: log}  # replaced, never changed: the loop's thread may be looking at it
+
+
+class _NewFiles(Jsonl):
+    """Two files of its own, which it takes away again if nothing was written: a start that failed leaves no record."""
+
+    def close(self) -> None:
+        """See `Jsonl`."""
+        super().close()
+        paths = [Path(file.name) for file in self._files()]
+        if all(path.is_file() and not path.stat().st_size for path in paths):
+            for path in paths:
+                path.unlink()
+
+
+def _new_pair(wanted: Path) -> tuple[Path, _NewFiles]:
+    """The files of ticks and of changes, of one number after all that are there."""
+    other_wanted = wanted.with_name(TRANSITIONS_FILE_NAME)
+    for number in itertools.count(max(next_number(wanted), next_number(other_wanted))):
+        path, other = numbered(wanted, number), numbered(other_wanted, number)
+        ticks = create(path, "w", encoding="utf-8")
+        if ticks is None:
+            continue
+        transitions = create(other, "w", encoding="utf-8")
+        if transitions is not None:
+            return path, _NewFiles(ticks, transitions)
+        ticks.close()
+    raise AssertionError("unreachable")
+
+
+def _say_name(wanted: Path, path: Path) -> None:
+    if path != wanted:
+        _LOGGER.warning("telemetry: %s is an earlier record and stays; this one goes to %s", wanted, path)
 
 
 def _percentiles(name: str, values: list[float]) -> dict[str, float | None]:

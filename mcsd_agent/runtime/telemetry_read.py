@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime.numbered_files import newest
 from mcsd_agent.runtime.telemetry import FILE_NAME
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The ticks in a `telemetry.jsonl`, the run folder that holds one, or an MCAP file, as `Tick.to_json` gives them.
 
-    What a killed process left unfinished at the end is left out.
+    Of a folder with several, `telemetry-2.jsonl` and so on, the newest that holds anything is read. What a killed
+    process left unfinished at the end is left out.
     """
     path = Path(path)
     if path.suffix == ".mcap":
         from mcsd_agent.runtime.mcap_log import read_mcap
 
         return read_mcap(path)
-    path = path / FILE_NAME if path.is_dir() else path
+    path = newest(path / FILE_NAME) if path.is_dir() else path
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

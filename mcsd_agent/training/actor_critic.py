@@ -65,7 +65,7 @@ class SequenceActorCritic(BasePolicy):
         return {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
-            "lr_schedule": lambda _: 0.0,  # the optimiser's state is loaded over it
+            "lr_schedule": self._dummy_schedule,  # a policy alone is not trained on; unlike a lambda it can be pickled
             **self.policy_kwargs,
         }
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mcsd_agent import strict
 from mcsd_agent.errors import UserError
+from mcsd_agent.number_arguments import Seed
 
 #: What a command returns; printed as one JSON object with `--json`.
 Result = dict[str, Any]
@@ -46,3 +47,18 @@ def env_kwargs_of(options: argparse.Namespace) -> dict[str, Any]:
 def add_set(sub: argparse.ArgumentParser, of: str) -> None:
     """`--set`, which changes `of`."""
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=f"change {of}; repeatable")
+
+
+def add_seed(sub: argparse.ArgumentParser) -> None:
+    """`--seed`, a short form of `--set seed=N`."""
+    sub.add_argument("--seed", action=Seed, metavar="N", help="as --set seed=N")
+
+
+def settings_of(options: argparse.Namespace) -> list[str]:
+    """What `--set` and `--seed` change, as `--set` reads it; `UserError` where both give a seed."""
+    if options.seed is None:
+        return list(options.set)
+    twice = next((text for text in options.set if text.startswith("seed=")), None)
+    if twice is not None:
+        raise UserError(f"--seed {options.seed} and --set {twice} exclude each other; give one of them")
+    return [*options.set, f"seed={options.seed}"]

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mcsd_agent.training.command_arguments import AddCommand, add_env_kwargs, add_set, add_task
+from mcsd_agent.number_arguments import Seed
+from mcsd_agent.training.command_arguments import AddCommand, add_env_kwargs, add_seed, add_set, add_task
 from mcsd_agent.training.demo_commands import record_command, replay_command
 from mcsd_agent.training.policy_commands import eval_command, export_command, plot_command
 from mcsd_agent.training.robot_commands import add_convert_arguments, add_record_arguments, convert_command
@@ -15,8 +16,9 @@ from mcsd_agent.training.run_commands import imitate_command, train_command, tun
 
 def add_commands(command: AddCommand) -> None:
     """Add `train`, `tune`, `imitate`, `record`, `replay`, `convert`, `eval`, `export` and `plot`."""
-    sub = command("train", train_command, "Reinforcement learning.", "train configs/cartpole_novel.yaml --set seed=1")
+    sub = command("train", train_command, "Reinforcement learning.", "train configs/cartpole_novel.yaml --seed 1")
     add_task(sub)
+    add_seed(sub)
     sub.add_argument("--out", type=Path, help="run folder (default: runs/train-TIME)")
     sub.add_argument(
         "--resume", action="store_true", help="go on with the run in --out, where it was killed; CONFIG may be left out"
@@ -31,6 +33,7 @@ def add_commands(command: AddCommand) -> None:
         "tune", tune_command, "Search for hyper-parameters.", "tune --env CartPole-v1 --trials 30 --timeout 3600"
     )
     add_task(sub)
+    add_seed(sub)
     sub.add_argument("--trials", type=int, help="trials in all (default: tune.trials)")
     sub.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this long")
     sub.add_argument("--out", type=Path, help="folder of the search (default: runs/tune-TIME)")
@@ -44,6 +47,7 @@ def add_commands(command: AddCommand) -> None:
         "imitate configs/nav/demo.yaml --out runs/nav",
     )
     sub.add_argument("config", type=Path)
+    add_seed(sub)
     sub.add_argument("--out", type=Path, help="run folder (default: runs/imitate-TIME)")
     sub.add_argument("--device", choices=("cpu", "cuda", "auto"), help="where the network learns (default: device)")
     add_set(sub, "a config value")
@@ -68,7 +72,7 @@ def add_commands(command: AddCommand) -> None:
         "--episodes", type=int, help="how many (default: 1000; of a person, until Escape; of a robot, until Ctrl-C)"
     )
     sub.add_argument("--out", type=Path, required=True)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", action=Seed, default=0)
     sub.add_argument("--processes", type=int, default=2)
     sub.add_argument("--no-noise", dest="noise", action="store_false", help="do not disturb the expert")
     sub.add_argument("--tries", type=int, default=1, help="times that a failed episode is tried, with other noise")
@@ -102,7 +106,7 @@ def add_commands(command: AddCommand) -> None:
     )
     sub.add_argument("policy", type=Path, metavar="RUN|ARTIFACT")
     sub.add_argument("--episodes", type=int, default=200)
-    sub.add_argument("--seed", type=int, default=1_000_000, help="first seed")
+    sub.add_argument("--seed", action=Seed, default=1_000_000, help="first seed")
     sub.add_argument("--env", help="another environment than the one it was trained in")
     add_env_kwargs(sub)
     sub.add_argument("--video", type=Path, metavar="FILE.mp4")

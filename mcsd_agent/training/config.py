@@ -15,14 +15,18 @@ from mcsd_agent.training.env_options import EnvOptions
 from mcsd_agent.training.imitation import ImitationConfig
 from mcsd_agent.training.tune_config import TuneConfig
 
+#: Steps that a killed run may lose, unless it is told otherwise.
+_MOST_BETWEEN_CHECKPOINTS = 50_000
+
 Config = TypeVar("Config", "TrainConfig", "ImitateConfig")
 
 
 def _check_least(config: Any, least: int, *names: str) -> None:
-    """`UserError` for the first of these values that is below `least`."""
+    """`UserError` for the first of these values that is below `least`; None is none."""
     for name in names:
-        if getattr(config, name) < least:
-            raise UserError(f"{_key(config, name)}={getattr(config, name)} must be at least {least}")
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UserError(f"{_key(config, name)}={value} must be at least {least}")
 
 
 def _check_above_zero(config: Any, *names: str) -> None:
@@ -41,8 +45,8 @@ def _check_share(config: Any, *names: str) -> None:
 
 
 def _key(config: Any, name: str) -> str:
-    section = {"PPOConfig": "ppo.", "SACConfig": "sac."}.get(type(config).__name__, "")
-    return section + name
+    sections = {"PPOConfig": "ppo.", "SACConfig": "sac.", "EvaluationConfig": "evaluation."}
+    return sections.get(type(config).__name__, "") + name
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,16 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.episodes < 0:
             raise UserError(f"evaluation.episodes={self.episodes} must be at least 0; 0 is no evaluation")
+        _check_least(self, 0, "seed")
+
+    def judged_kwargs(self, training: dict[str, Any]) -> list[dict[str, Any]]:
+        """Each set of arguments that the environment is judged with once, where it is trained with `training`."""
+        base = training if self.env_kwargs is None else self.env_kwargs
+        distinct: list[dict[str, Any]] = []
+        for kwargs in (base, *({**base, **changes} for changes in self.groups.values())):
+            if kwargs not in distinct:
+                distinct.append(kwargs)
+        return distinct
 
 
 @dataclass(frozen=True)
@@ -130,7 +144,7 @@ class TrainConfig:
     `start_from` is an artifact or a run folder whose policy is trained on; its network takes the place of `policy`, of
     which only `share_backbone` counts then.
     `ppo` counts where `algorithm` is ppo, `sac` where it is sac. `eval_every` None is a tenth of `timesteps`,
-    0 is never.
+    0 is never. `checkpoint_every` None is a tenth too, but at most 50 000.
     """
 
     env: str
@@ -152,13 +166,13 @@ class TrainConfig:
     eval_every: int | None = None
     eval_episodes: int = 10
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint_every: int = 50_000
+    checkpoint_every: int | None = None
     video_episodes: int = 1
     tune: TuneConfig = field(default_factory=TuneConfig)
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "n_envs", "timesteps", "threads", "checkpoint_every", "eval_episodes")
-        _check_least(self, 0, "seed", "video_episodes", "evaluation_steps")
+        _check_least(self, 0, "seed", "video_episodes", "eval_every")
         if self.ppo.leash_coef and self.start_from is None:
             raise UserError(f"ppo.leash_coef={self.ppo.leash_coef} needs start_from: the policy to stay close to")
 
@@ -166,6 +180,13 @@ class TrainConfig:
     def evaluation_steps(self) -> int:
         """Steps between evaluations, 0 for none."""
         return max(1, self.timesteps // 10) if self.eval_every is None else self.eval_every
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between checkpoints."""
+        if self.checkpoint_every is not None:
+            return self.checkpoint_every
+        return min(_MOST_BETWEEN_CHECKPOINTS, max(1, self.timesteps // 10))
 
     @property
     def evaluation_kwargs(self) -> dict[str, Any]:
@@ -193,6 +214,7 @@ class ImitateConfig:
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "threads")
+        _check_least(self, 0, "seed")
 
 
 def load_config(cls: type[Config], path: str | Path, overrides: Iterable[str] = ()) -> Config:

@@ -52,7 +52,7 @@ class Curve:
             "runs": self.runs,
             self.x_name: float(self.x[-1]),
             self.y_name: float(self.mean[-1]),
-            "interval_95": [float(self.low[-1]), float(self.high[-1])],
+            "interval_95": [float(self.low[-1]), float(self.high[-1])] if self.runs > 1 else None,
         }
 
 
@@ -69,14 +69,32 @@ class _Run:
 def plot_runs(folders: Sequence[Path], out: Path, y: str | None = None) -> list[Curve]:
     """Write a PNG with one curve per group of runs; a folder of several seeds stands for the runs in it.
 
-    `y` is the column of metrics.csv to draw. `UserError` for a folder without metrics, or without that column.
+    `y` is the column of metrics.csv to draw. `UserError` for a folder without metrics, or without that column, and
+    for a picture that cannot be written.
     """
+    curves = curves_of(folders, y)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _draw(curves, out)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"plot {str(out)!r}: {reason}; give the path of a PNG that can be written") from None
+    return curves
+
+
+def plot_own_curve(folder: Path) -> None:
+    """curve.png in a run's folder, where there is anything to draw yet; `OSError` where it cannot be written."""
+    with suppress(UserError):
+        curves = curves_of([folder])
+        _draw(curves, folder / "curve.png")
+
+
+def _draw(curves: list[Curve], out: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    curves = curves_of(folders, y)
     figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
     for curve in curves:
         (line,) = axes.plot(
@@ -88,15 +106,10 @@ def plot_runs(folders: Sequence[Path], out: Path, y: str | None = None) -> list[
     axes.set_ylabel(curves[0].y_name.split("/")[-1].replace("_", " "))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(out, dpi=120)
-    plt.close(figure)
-    return curves
-
-
-def plot_own_curve(folder: Path) -> None:
-    """curve.png in a run's folder, where there is anything to draw yet."""
-    with suppress(UserError):
-        plot_runs([folder], folder / "curve.png")
+    try:
+        figure.savefig(out, dpi=120, format=out.suffix[1:] or "png")  # else Matplotlib appends .png to the name
+    finally:
+        plt.close(figure)
 
 
 def curves_of(folders: Sequence[Path], y: str | None = None) -> list[Curve]:

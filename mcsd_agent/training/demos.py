@@ -202,7 +202,11 @@ def save_demonstrations(
     path = path.absolute()  # Minari loses its way from relative ones
     unfinished = path.with_name(path.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"demonstrations {str(path)!r}: {reason}; give a folder that can be made") from None
     env = make_env(env_id, env_kwargs)
     try:
         storage = MinariStorage.new(

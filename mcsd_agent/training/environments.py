@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import inspect
 import multiprocessing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +22,7 @@ from mcsd_agent.runtime.text_encoders import TextEncoder
 from mcsd_agent.training.batched import BatchedVecEnv, has_batched
 from mcsd_agent.training.env_options import EnvOptions, apply_options, change_rewards, reward_function
 from mcsd_agent.training.instructions import EncodeInstruction, encoder_for
+from mcsd_agent.training.usable_spaces import refuse_other_shape
 
 if TYPE_CHECKING:
     from mcsd_agent.training.episodes import Expert
@@ -29,6 +32,9 @@ Vectorised = Literal["sync", "async", "batched"]
 
 #: Package and extra that bring the environments whose ids begin so.
 _EXTRAS = {"popgym-": "popgym", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+
+_RESET_RETURNS = ("observation", "info")
+_STEP_RETURNS = ("observation", "reward", "terminated", "truncated", "info")
 
 
 def make_env(
@@ -105,6 +111,50 @@ def make_vec(
         vec_env = SubprocVecEnv([make_one] * n_envs, start_method=_start_method())
     vec_env.seed(seed)
     return vec_env
+
+
+def try_environment(env_id: str, env_kwargs: dict[str, Any] | None = None, options: EnvOptions | None = None) -> None:
+    """One reset and one step of a scratch environment: `UserError` that names what is not as Gymnasium and the
+    environment's own space say. A robot in real time is not moved.
+    """
+    env = make_env(env_id, env_kwargs, (options or EnvOptions()).without_rewards())
+    try:
+        if env.metadata.get("real_time"):
+            return
+        # First without wrappers, which take apart what they are given and fail where it is something else.
+        own = env.unwrapped
+        _check_reset_arguments(own, env_id)
+        _check_result(own.reset(seed=0, options=None), _RESET_RETURNS, f"{env_id}: reset")
+        action = copy.deepcopy(env.action_space)
+        action.seed(0)
+        can_step = not env.has_wrapper_attr("action_masks")  # any action may then be one that it forbids
+        if can_step:
+            _check_result(own.step(action.sample()), _STEP_RETURNS, f"{env_id}: step")
+        refuse_other_shape(env.reset(seed=0)[0], env.observation_space, f"{env_id}: reset returns")
+        if can_step:
+            refuse_other_shape(env.step(action.sample())[0], env.observation_space, f"{env_id}: step returns")
+    finally:
+        env.close()
+
+
+def _check_reset_arguments(env: gymnasium.Env, env_id: str) -> None:
+    parameters = inspect.signature(env.reset).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not takes_any and not {"seed", "options"} <= parameters.keys():
+        raise UserError(f"{env_id}: reset({', '.join(parameters)}) must be reset(*, seed=None, options=None)")
+
+
+def _check_result(result: Any, names: tuple[str, ...], what: str) -> None:
+    """A tuple of so many, the last one a dict."""
+    if not isinstance(result, tuple):
+        given = type(result).__name__
+    elif len(result) != len(names):
+        given = f"{len(result)} values"
+    elif not isinstance(result[-1], dict):
+        given = f"{type(result[-1]).__name__} as info"
+    else:
+        return
+    raise UserError(f"{what} returns {given}; it must return ({', '.join(names)}), with info a dict")
 
 
 def make_expert(env_id: str, expert: str = "scripted", env: gymnasium.Env | None = None) -> Expert:

@@ -44,7 +44,8 @@ class Evaluation:
             result |= {"success": self.success.value, "success_interval_95": list(self.success.interval)}
         return result | {
             "return_mean": self.mean_return,
-            "return_interval_95": list(self.return_interval),
+            # of one value nothing is known but itself
+            "return_interval_95": list(self.return_interval) if self.episodes > 1 else None,
             "length_mean": self.mean_length,
             **({"ended": self.ended} if self.ended else {}),
             **({"kinds": {k: _row(r) for k, r in self.kinds.items()}} if self.kinds else {}),
@@ -55,8 +56,9 @@ class Evaluation:
     def __str__(self) -> str:
         success = "" if self.success is None else f"success {self.success}, "
         low, high = self.return_interval
+        interval = f" [{low:.2f}, {high:.2f}]" if self.episodes > 1 else ""
         return (
-            f"{self.group}: {success}return {self.mean_return:.2f} [{low:.2f}, {high:.2f}], "
+            f"{self.group}: {success}return {self.mean_return:.2f}{interval}, "
             f"length {self.mean_length:.0f}, {self.episodes} episodes"
             + ("; ended: " + ", ".join(f"{reason} {n}" for reason, n in self.ended.items()) if self.ended else "")
             + "".join(f"\n  {kind}: {rate}" for kind, rate in self.kinds.items() if len(self.kinds) > 1)

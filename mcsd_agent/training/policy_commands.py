@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from mcsd_agent.training.command_arguments import Result, env_kwargs_of
 
 def eval_command(options: argparse.Namespace) -> Result:
     """A policy on unseen seeds."""
+    for name in ("episodes", "video_episodes"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)} must be at least 1")
     import torch
 
     from mcsd_agent.training.env_options import EnvOptions
@@ -67,13 +71,15 @@ def eval_command(options: argparse.Namespace) -> Result:
 
 def export_command(options: argparse.Namespace) -> Result:
     """A run's artifact, with what its weights are rounded to."""
+    if options.rate_hz is not None and not 0 < options.rate_hz < math.inf:
+        raise UserError(f"--rate-hz {options.rate_hz:g} must be above 0 and finite; left out, it is the environment's")
     from mcsd_agent.artifact import export_policy
     from mcsd_agent.strict import to_dict
     from mcsd_agent.training.env_options import EnvOptions
     from mcsd_agent.training.stored_policy import load_stored_policy
 
     stored = load_stored_policy(options.run)
-    rate = options.rate_hz or stored.rate_hz
+    rate = stored.rate_hz if options.rate_hz is None else options.rate_hz
     if rate is None:
         raise UserError(f"{str(options.run)!r} states no control rate; give --rate-hz")
     metadata = {"env": stored.env_id, "env_kwargs": stored.env_kwargs}

@@ -158,12 +158,15 @@ def _reasons(dropped: Counter[str], more: str) -> str:
 
 @contextlib.contextmanager
 def _stop_event() -> Iterator[threading.Event]:
-    """Set by Ctrl-C or SIGTERM, so that what was recorded is still written."""
+    """Set by Ctrl-C, SIGTERM or a closed terminal, so that what was recorded is still written."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:

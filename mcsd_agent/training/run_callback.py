@@ -71,7 +71,7 @@ class RunCallback(BaseCallback):
         every = self.config.evaluation_steps
         if every and self.num_timesteps // every > self.evaluated // every:
             self._evaluate()
-        if self.num_timesteps - self.tried >= self.config.checkpoint_every:
+        if self.num_timesteps - self.tried >= self.config.checkpoint_steps:
             self.save()
 
     def _on_rollout_end(self) -> None:

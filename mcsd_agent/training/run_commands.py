@@ -13,7 +13,7 @@ from typing import Any
 from mcsd_agent import strict
 from mcsd_agent.console import Reporter, table
 from mcsd_agent.errors import UserError
-from mcsd_agent.training.command_arguments import Result, env_kwargs_of
+from mcsd_agent.training.command_arguments import Result, env_kwargs_of, settings_of
 
 
 def train_command(options: argparse.Namespace) -> Result:
@@ -26,6 +26,12 @@ def train_command(options: argparse.Namespace) -> Result:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value} must be at least 1")
+    if options.seed is not None and options.seeds is not None:
+        raise UserError(
+            f"--seed {options.seed} and --seeds {options.seeds} exclude each other; "
+            f"--set seed={options.seed} is where several seeds begin"
+        )
+    options.set = settings_of(options)
     report = Reporter(options.quiet)
     if options.resume:
         run = _run_to_resume(options)
@@ -99,8 +105,11 @@ def _show_seeds(summary: Result) -> Result:
     def interval(name: str) -> str:
         if name not in summary:  # evaluation.episodes is 0
             return "-"
+        mean = f"{summary[name]['mean']:.2f}"
+        if summary[name]["seeds"] < 2:  # of one value nothing is known but itself
+            return mean
         low, high = summary[name]["interval_95"]
-        return f"{summary[name]['mean']:.2f} [{low:.2f}, {high:.2f}]"
+        return f"{mean} [{low:.2f}, {high:.2f}]"
 
     columns = ("seed", "return_mean", "best_mean", "timesteps")
     runs = [[row[c] for c in columns] for row in summary["runs"]]
@@ -119,6 +128,7 @@ def tune_command(options: argparse.Namespace) -> Result:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise UserError(f"--{name} {value} must be above 0")
+    options.set = settings_of(options)
     if options.trials is not None:
         options.set = [*options.set, f"tune.trials={options.trials}"]
     if options.resume:
@@ -153,7 +163,7 @@ def imitate_command(options: argparse.Namespace) -> Result:
     from mcsd_agent.training.runs import imitate
 
     device = [] if options.device is None else [f"device={options.device}"]
-    config = load_config(ImitateConfig, options.config, [*options.set, *device])
+    config = load_config(ImitateConfig, options.config, [*settings_of(options), *device])
     run = RunFolder.create(options.out, "imitate", config)
     report = Reporter(options.quiet)
     options.resume = False

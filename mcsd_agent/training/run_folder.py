@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -81,7 +81,7 @@ class RunFolder:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While a process writes here no other one may; the system frees the folder when the process dies."""
-        with (self.path / ".lock").open("w") as file:
+        with self._lock_file() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -89,6 +89,14 @@ class RunFolder:
                     f"run folder {str(self.path)!r} is in use by another process; wait for it or end it"
                 ) from None
             yield
+
+    def _lock_file(self) -> IO[str]:
+        try:
+            return (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"run folder {str(self.path)!r} cannot be written to ({error.strerror}); make it writable, or copy it"
+            ) from None
 
     @property
     def artifact(self) -> Path:
@@ -133,6 +141,14 @@ class RunFolder:
         with suppress(OSError):  # it was there before, with something of someone else's in it
             self.path.rmdir()
 
+    def drop_results(self) -> None:
+        """Take away what a run's end has left, since training goes on: it would be taken for what comes of that.
+
+        The artifact goes last, so that until then whatever is read is of one and the same policy.
+        """
+        for name in ("finished.json", "evaluation.json", "best.mcsd", self.artifact.name):
+            (self.path / name).unlink(missing_ok=True)
+
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.csv; a column that is new is added to the rows before."""
         table = self.path / "metrics.csv"
@@ -174,7 +190,7 @@ class RunFolder:
         """The last whole checkpoint; `note` is told when a newer one is torn."""
         data = self._checkpoints.load(note)
         if data is None:
-            raise UserError(f"run {str(self.path)!r} has no checkpoint yet; start it again without --resume")
+            raise UserError(f"run {str(self.path)!r} has no checkpoint yet; train --resume it, or imitate anew")
         return data
 
     @property

@@ -20,12 +20,14 @@ from mcsd_agent.training.config import EvaluationConfig, ImitateConfig
 from mcsd_agent.training.dagger import dagger_episodes
 from mcsd_agent.training.demos import load_demonstrations, record
 from mcsd_agent.training.env_options import EnvOptions
-from mcsd_agent.training.environments import make_env
+from mcsd_agent.training.environments import make_env, make_expert, try_environment
 from mcsd_agent.training.episodes import Episode
 from mcsd_agent.training.evaluation import Evaluation, evaluate
 from mcsd_agent.training.imitation import Progress, train_by_imitation
 from mcsd_agent.training.instructions import EncodeInstruction, encoder_for, policy_specs
 from mcsd_agent.training.leakage import Beginnings
+from mcsd_agent.training.policy_fit import check_demonstrations_fit
+from mcsd_agent.training.random_state import untouched_random_state
 from mcsd_agent.training.recording import record_to
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.success_scores import DoneRule
@@ -84,14 +86,51 @@ def control_rate(
     return float(rate)
 
 
+def refuse_unjudgeable(
+    env_id: str, env_kwargs: dict[str, Any], evaluation: EvaluationConfig, options: EnvOptions | None = None
+) -> None:
+    """`UserError` for arguments that the environment refuses when it is judged, which comes after all training."""
+    for kwargs in evaluation.judged_kwargs(env_kwargs):
+        if kwargs != env_kwargs:
+            try:
+                make_env(env_id, kwargs, options or EnvOptions()).close()
+            except UserError as error:
+                raise UserError(f"evaluation: {error}") from None
+
+
+def check_imitation(config: ImitateConfig) -> None:
+    """`UserError` for what would otherwise be noticed only after the policy is trained."""
+    task = config.record
+    with untouched_random_state():
+        try_environment(task.env, task.env_kwargs)
+        refuse_unjudgeable(task.env, task.env_kwargs, config.evaluation)
+        if config.imitation.dagger_rounds:
+            _refuse_unaided(config)
+    kwargs = task.env_kwargs if config.evaluation.env_kwargs is None else config.evaluation.env_kwargs
+    control_rate(task.env, kwargs, config.rate_hz)
+
+
+def _refuse_unaided(config: ImitateConfig) -> None:
+    task, rounds = config.record, config.imitation.dagger_rounds
+    env = make_env(task.env, task.env_kwargs)
+    try:
+        make_expert(task.env, task.expert, env)
+    except UserError as error:
+        raise UserError(f"imitation.dagger_rounds={rounds}: {error}; or set it to 0") from None
+    finally:
+        env.close()
+
+
 def imitate(config: ImitateConfig, run: RunFolder, report: Report) -> tuple[Policy, list[Evaluation], ParityReport]:
     """Record or load demonstrations, clone them with DAgger, evaluate on unseen seeds, export the artifact."""
     torch.set_num_threads(config.threads)
     task = config.record
     device = device_for(config.device)
+    check_imitation(config)
     episodes = demonstrations(config, report)
     said = {text for e in episodes for v in e.observations.values() if isinstance(v, list) for text in v}
     policy = policy_for(task.env, task.env_kwargs, config.policy, config.seed, said).to(device)
+    check_demonstrations_fit(episodes, policy, task.env)
 
     def on_progress(progress: Progress) -> None:
         run.add_metrics(asdict(progress))

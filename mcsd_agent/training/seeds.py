@@ -151,7 +151,8 @@ def _summarise(run: RunFolder, members: list[RunFolder]) -> dict[str, Any]:
         values = [row[key] for row in rows if row[key] is not None]
         if values:
             mean, low, high = seeds_interval(values)
-            summary[name] = {"mean": mean, "interval_95": [low, high], "seeds": len(values)}
+            interval = [low, high] if len(values) > 1 else None  # of one value nothing is known but itself
+            summary[name] = {"mean": mean, "interval_95": interval, "seeds": len(values)}
     run.write_json("summary.json", summary)
     plot_own_curve(run.path)
     return summary

@@ -34,6 +34,7 @@ from mcsd_agent.training.soft_update import SoftUpdate
 from mcsd_agent.training.temperature import Temperature
 from mcsd_agent.training.trained_export import export_trained
 from mcsd_agent.training.unusable_values import refuse_diverged, refuse_unusable_start, refuse_unusable_step
+from mcsd_agent.training.usable_spaces import bounded_by_wrapper
 
 
 class _Last(TypedDict):
@@ -146,7 +147,7 @@ class SequenceSAC(OffPolicyAlgorithm):
         if not isinstance(space, spaces.Box):
             raise UserError(f"SequenceSAC needs Box actions, not {space}; use SequencePPO for discrete ones")
         if not np.isfinite([space.low, space.high]).all():
-            raise UserError(f"SequenceSAC needs actions with finite bounds, not {space}; wrap it in RescaleAction")
+            raise UserError(f"SequenceSAC needs actions with finite bounds, not {space}; {bounded_by_wrapper(space)}")
         return SequencePPO._wrap_env(env, verbose, monitor_wrapper)
 
     # --- building --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsd_agent.artifact import load_policy
+from mcsd_agent.errors import UserError
 from mcsd_agent.policy import Policy
 from mcsd_agent.runtime.package import read_package
 from mcsd_agent.strict import build
@@ -16,6 +17,9 @@ from mcsd_agent.training.learner import trained_policy
 from mcsd_agent.training.resume_state import check_weights
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.runs import control_rate, policy_for
+
+#: How many of a folder's runs are named one by one.
+_RUNS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,20 @@ def load_stored_policy(path: Path) -> StoredPolicy:
     """From a `.mcsd` file or a run folder; `UserError` when it is neither."""
     if path.is_dir():
         run = RunFolder.open(path)
-        return _from_artifact(run.artifact) if run.artifact.is_file() else _from_checkpoint(run)
+        if run.artifact.is_file():
+            return _from_artifact(run.artifact)
+        _refuse_several(run)
+        return _from_checkpoint(run)
     return _from_artifact(path)
+
+
+def _refuse_several(run: RunFolder) -> None:
+    """`UserError` naming the runs within a folder of `--seeds` or of `tune`."""
+    within = sorted(p.parent for pattern in ("seed-*", "trials/*") for p in run.path.glob(f"{pattern}/config.yaml"))
+    if run.has_checkpoint or not within:
+        return
+    named = ", ".join(str(p) for p in within[:_RUNS_NAMED]) + (" …" if len(within) > _RUNS_NAMED else "")
+    raise UserError(f"{str(run.path)!r} holds {len(within)} runs; give one of them: {named}")
 
 
 def _from_artifact(path: Path) -> StoredPolicy:

@@ -14,6 +14,7 @@ from mcsd_agent.policy import Policy
 
 def export_trained(algorithm: BaseAlgorithm, policy: Policy, path: str | Path, rate_hz: float | None) -> ParityReport:
     """Write the artifact of `policy`; the rate is by default that of the environment that `algorithm` has."""
+    _refuse_normalised_observations(algorithm)
     env = algorithm.env
     if rate_hz is None and env is not None:
         rates = env.get_attr("metadata")
@@ -26,3 +27,13 @@ def export_trained(algorithm: BaseAlgorithm, policy: Policy, path: str | Path, r
         kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
         metadata = {"env": spec.id, "env_kwargs": kwargs}
     return export_policy(policy, Path(path), rate_hz=float(rate_hz), metadata=metadata)
+
+
+def _refuse_normalised_observations(algorithm: BaseAlgorithm) -> None:
+    """The network has learnt to read what VecNormalize made of observations; the artifact is given them as they are."""
+    normalised = algorithm.get_vec_normalize_env()
+    if normalised is not None and normalised.norm_obs:
+        raise UserError(
+            "VecNormalize(norm_obs=True): the artifact would lack its statistics of observations; train with "
+            "VecNormalize(norm_obs=False), since the policy scales observations by itself"
+        )

@@ -19,7 +19,7 @@ from mcsd_agent.training.checkpoint import restore_checkpoint
 from mcsd_agent.training.checkpoint_file import Torn, read_whole
 from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.environment_state import Restorability, find_method, try_batched
-from mcsd_agent.training.environments import make_env
+from mcsd_agent.training.environments import make_env, try_environment
 from mcsd_agent.training.evaluation import Evaluation
 from mcsd_agent.training.fine_tuning import encoder_of, start_from
 from mcsd_agent.training.instructions import has_text
@@ -27,7 +27,7 @@ from mcsd_agent.training.learner import build_learner, vectorised_environments
 from mcsd_agent.training.random_state import untouched_random_state
 from mcsd_agent.training.run_callback import OnEvaluation, RunCallback, log_outputs
 from mcsd_agent.training.run_folder import RunFolder
-from mcsd_agent.training.runs import Purpose, Report, control_rate, finish, finish_best
+from mcsd_agent.training.runs import Purpose, Report, control_rate, finish, finish_best, refuse_unjudgeable
 from mcsd_agent.training.video import can_be_filmed, record_video
 
 #: What the system says when there is no room, or no permission, to write.
@@ -37,8 +37,12 @@ _MAX_FRAMES = 3000
 
 
 def check(config: TrainConfig) -> None:
-    """`UserError` for an environment that there is not, or that states no control rate: before a folder is made."""
+    """`UserError` for an environment that there is not, that does not keep to Gymnasium's interface, that states no
+    control rate or that refuses the arguments it is to be judged with: before a folder is made."""
     control_rate(config.env, config.env_kwargs, config.rate_hz, config.options)
+    with untouched_random_state():
+        try_environment(config.env, config.env_kwargs, config.options)
+        refuse_unjudgeable(config.env, config.env_kwargs, config.evaluation, config.options)
 
 
 def train(
@@ -97,6 +101,9 @@ def learn(
             run.write_config("train", config)
         model.logger.output_formats = log_outputs(run, model.num_timesteps if resume else None)
         if model.num_timesteps < config.timesteps:
+            # The config is written, and the checkpoint is that of the artifact: a kill from here on loses no policy.
+            if checkpoint is not None:
+                run.drop_results()
             model.learn(config.timesteps - model.num_timesteps, callback, reset_num_timesteps=checkpoint is None)
         return model
     finally:

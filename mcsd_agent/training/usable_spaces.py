@@ -1,6 +1,9 @@
-"""Spaces that a policy cannot read or act in, refused before anything is built for them."""
+"""Spaces that a policy cannot read or act in, and observations that are not in theirs, refused before anything is built
+for them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -29,8 +32,34 @@ def refuse_unusable_spaces(observation: gymnasium.Space, action: gymnasium.Space
     if isinstance(action, spaces.MultiDiscrete):
         _refuse_other_choices(action)
     if isinstance(action, spaces.Box) and not np.isfinite([action.low, action.high]).all():
-        raise UserError(f"actions {_text(action)} must have finite bounds; wrap the environment in RescaleAction")
+        raise UserError(f"actions {_text(action)} must have finite bounds; {bounded_by_wrapper(action)}")
     spec_from_space(action)
+
+
+def bounded_by_wrapper(action: spaces.Box) -> str:
+    """How to give actions finite bounds; Gymnasium's RescaleAction and ClipAction do not."""
+    return (
+        "wrap the environment: gymnasium.wrappers.TransformAction(env, lambda a: a, "
+        f"gymnasium.spaces.Box(-1, 1, {action.shape})), with bounds that suit it"
+    )
+
+
+def refuse_other_shape(observation: Any, space: gymnasium.Space, what: str) -> None:
+    """`UserError`, which begins with `what`, for an observation of another form than its space; values may be any."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, dict):
+            raise UserError(f"{what} {type(observation).__name__}; its observation space is a Dict, return a dict")
+        for name, entry in space.spaces.items():
+            if name not in observation:
+                raise UserError(f"{what} an observation without {name!r}, which its observation space has; add it")
+            refuse_other_shape(observation[name], entry, f"{what} {name!r} as")
+    elif isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)):
+        given = f"{type(observation).__name__}" if isinstance(observation, (dict, tuple, str)) else ""
+        if given or np.shape(observation) != space.shape:
+            raise UserError(
+                f"{what} {given or f'an array of shape {np.shape(observation)}'}; its space has shape {space.shape}, "
+                "make the two agree"
+            )
 
 
 def _refuse_other_choices(space: spaces.MultiDiscrete) -> None:

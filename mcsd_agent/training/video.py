@@ -26,13 +26,25 @@ class VideoWriter:
     def add(self, frame: np.ndarray) -> None:
         """Append a frame; the first one sets the size."""
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_writable()
             height, width = frame.shape[:2]
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, (width, height))
             if not self._writer.isOpened():
-                raise UserError(f"video {str(self.path)!r} cannot be written; give a path that ends in .mp4")
+                raise UserError(f"video {str(self.path)!r} is of no known format; give a path that ends in .mp4")
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.frames += 1
+
+    def _check_writable(self) -> None:
+        # OpenCV does not say why it cannot open a file
+        is_new = not self.path.exists()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
+            if is_new:
+                self.path.unlink()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"video {str(self.path)!r}: {reason}; give an .mp4 path that can be written") from None
 
     def close(self) -> None:
         """Finish the file."""

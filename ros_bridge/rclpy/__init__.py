@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 from ros_bridge.rclpy.context import Context, get_default_context
 from ros_bridge.rclpy.parameter import Parameter
-from ros_bridge.rclpy.signals import SignalHandlerOptions, install_signal_handlers, uninstall_signal_handlers
+from ros_bridge.rclpy.signals import (
+    SignalHandlerOptions,
+    ended_by_signal,
+    install_signal_handlers,
+    uninstall_signal_handlers,
+)
 from ros_bridge.rclpy.task import Future
 from ros_bridge.rclpy.utilities import get_rmw_implementation_identifier, ok, try_shutdown
 from ros_bridge.rclpy.utilities import shutdown as _shutdown
@@ -56,16 +61,23 @@ def init(
 ) -> None:
     """Connect to the rosbridge server named by `--url` in `args` (default: `sys.argv`), and read `--ros-args`.
 
-    Raises `UserError` when it cannot be reached within five seconds. The ROS domain is the server's.
+    Raises `UserError` when it cannot be reached within five seconds. The ROS domain is the server's. With the default
+    context SIGTERM is handled (`signals`), unless the options say otherwise.
     """
-    if signal_handler_options is not None:
-        install_signal_handlers(signal_handler_options)
-    (get_default_context() if context is None else context).init(args, domain_id=domain_id)
+    context = get_default_context() if context is None else context
+    context.init(args, domain_id=domain_id)
+    if signal_handler_options is None:
+        is_default = context is get_default_context()
+        signal_handler_options = SignalHandlerOptions.ALL if is_default else SignalHandlerOptions.NO
+    install_signal_handlers(signal_handler_options)
 
 
 def shutdown(*, context: Context | None = None, uninstall_handlers: bool | None = None) -> None:
-    """Close the link and end every spin of this context."""
+    """Close the link and end every spin of this context; with the default one, handle SIGTERM no longer."""
+    is_default = context is None or context is get_default_context()
     _shutdown(context=context)
+    if uninstall_handlers or (uninstall_handlers is None and is_default):
+        uninstall_signal_handlers()
 
 
 def get_global_executor() -> Executor:
@@ -123,19 +135,21 @@ def spin_once(node: Node, *, executor: Executor | None = None, timeout_sec: floa
     executor = executor or get_global_executor()
     added = executor.add_node(node)
     try:
-        executor.spin_once(timeout_sec=timeout_sec)
+        with ended_by_signal():
+            executor.spin_once(timeout_sec=timeout_sec)
     finally:
         if added:
             executor.remove_node(node)
 
 
 def spin(node: Node, executor: Executor | None = None) -> None:
-    """Execute callbacks until the context is shut down (then `ExternalShutdownException`, as in rclpy)."""
+    """Execute callbacks until SIGTERM or the end of the context (then `ExternalShutdownException`, as in rclpy)."""
     executor = executor or get_global_executor()
     try:
         executor.add_node(node)
-        while executor.context.ok():
-            executor.spin_once()
+        with ended_by_signal():
+            while executor.context.ok():
+                executor.spin_once()
     finally:
         executor.remove_node(node)
 
@@ -147,7 +161,8 @@ def spin_until_future_complete(
     executor = executor or get_global_executor()
     added = executor.add_node(node)
     try:
-        executor.spin_until_future_complete(future, timeout_sec)
+        with ended_by_signal():
+            executor.spin_until_future_complete(future, timeout_sec)
     finally:
         if added:
             executor.remove_node(node)

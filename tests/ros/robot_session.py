@@ -17,7 +17,10 @@ INSTRUCTION = "go to the red ball"
 
 
 class RobotSession:
-    """Starts both processes; `operator` talks to them. The caller's `start` fixture ends them."""
+    """Starts both processes; `operator` talks to them. The caller's `start` fixture ends them.
+
+    The policy is `mcsd-agent run`, or `program`, which is given artifact, robot and URL.
+    """
 
     def __init__(
         self,
@@ -26,14 +29,16 @@ class RobotSession:
         artifact: Path,
         folder: Path,
         *options: str,
+        program: str | None = None,
     ) -> None:
         env = server.node_environment()
         self.robot_log, self.telemetry = folder / "robot.jsonl", folder / "telemetry"
         self.robot = start("-m", "ros_bridge.sim_robot", "--robot", ROBOT, "--log", self.robot_log, env=env)
-        self.policy = start(
+        run = (
             "-m", "mcsd_agent", "run", artifact, "--robot", ROBOT, "--url", server.url,
-            "--telemetry", self.telemetry, *options, env=env,
+            "--telemetry", self.telemetry, *options,
         )  # fmt: skip
+        self.policy = start(*(run if program is None else ("-c", program, artifact, ROBOT, server.url)), env=env)
         self.operator = Operator(server.url)
 
     def __enter__(self) -> RobotSession:

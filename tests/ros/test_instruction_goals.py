@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from mcsd_agent.errors import UserError
+from ros_bridge.goal_topics import GoalTopics
 from ros_bridge.instruction_goals import DEFAULT_TIMEOUT_S, Goal, InstructionGoals
 
 
@@ -116,3 +118,53 @@ def test_goal_that_makes_no_sense_is_refused(text, timeout_s):
 
 def test_no_time_is_the_default_time():
     assert Goal("go", 0.0, feedback=lambda p, c: None, ended=lambda o: None).timeout_s == DEFAULT_TIMEOUT_S
+
+
+class _Node:
+    """What `GoalTopics` needs of a node, without a link."""
+
+    def __init__(self):
+        self.said = []
+
+    def create_publisher(self, *arguments):
+        return SimpleNamespace(publish=lambda message: self.said.append(json.loads(message.data)))
+
+    def create_subscription(self, ros_type, topic, hear, depth):
+        self.hear = lambda text: hear(ros_type(data=text))
+
+    def create_service(self, *arguments):
+        return None
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("goal", "reason"),
+    [
+        (f'{{"id": "g", "instruction": "go", "timeout_s": 1{"0" * 400}}}', "timeout_s is 1000"),
+        (f'{{"id": "g", "instruction": "go", "timeout_s": 1{"0" * 5000}}}', "digits"),
+        (f'{{"id": "g", "instruction": {DEEP}', "flat JSON object"),
+        ('{"id": "g", "instruction": "go", "timeout_s": null}', "timeout_s is null; it must be"),
+        ('{"id": "g", "instruction": "go", "timeout_s": 1e400}', "timeout_s is inf"),
+        ('{"id": "g", "instruction": null}', "instruction is null; it must be a string"),
+        ('{"id": "g", "instruction": ["go"]}', "it must be a string"),
+        ('{"id": "g", "instruction": "\\ud800"}', "no text that can be written"),
+        ('{"id": "g"}', "instruction is empty"),
+        ('{"id": null, "instruction": "go"}', "id is null; it must be a string"),
+        ('{"id": "g", "words": "go"}', "a goal has no 'words'"),
+        ("3", "a goal is a JSON object"),
+        ("", "Expecting value"),
+    ],
+)
+def test_malformed_goal_is_refused_and_the_next_one_is_carried_out(world, goal, reason):
+    node = _Node()
+    GoalTopics(node, world.goals, wake=lambda: None)
+    node.hear(goal)
+    assert [status["state"] for status in node.said] == ["refused"]
+    assert reason in node.said[0]["message"]
+    assert world.goals.active is None
+    assert world.said == []
+    node.hear('{"id": "next", "instruction": "go to the red ball"}')
+    assert node.said[-1]["state"] == "active"
+    assert world.said == ["go to the red ball"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, require_ros
 
 from mcsd_agent.errors import UserError
 from ros_bridge import messages
@@ -74,15 +77,140 @@ def test_services_and_actions_have_their_parts():
     ("name", "text", "reason"),
     [
         ("my_robot/Wheel", "int32 a\n", "must be package/msg/Name"),
-        ("my_robot/msg/Bad", "int32\n", "cannot be read"),
+        ("my_robot/msg/Bad", "int32 a\n\nint32\n", "my_robot/msg/Bad line 3: 'int32' cannot be read"),
+        ("my_robot/msg/Bad", "int32 K=abc\n", "line 1: value 'abc' of int32 K must be an integer"),
+        (
+            "my_robot/srv/Bad",
+            "int32 a\n---\nint8 b 300\n",
+            r"srv/Bad line 3: default '300' of int8 b must be an int in",
+        ),
+        ("my_robot/msg/Bad", "string s 'it's'\n", "inner quotes escaped"),
+        ("my_robot/msg/Bad", "string<=3 s 'long'\n", "at most 3 characters"),
+        ("my_robot/msg/Bad", "string[] s ['a, b]\n", "closing quote"),
+        ("my_robot/msg/Bad", "float64[2] f [1.0]\n", "exactly 2 items"),
+        ("my_robot/msg/Bad", "float64[] f 1.0\n", "must be a list in brackets"),
+        ("my_robot/msg/Bad", "float64 f fast\n", "must be a number such as 0.5"),
+        ("my_robot/msg/Bad", "bool b maybe\n", "must be true or false"),
+        ("my_robot/msg/Bad", "std_msgs/Header h x\n", "must belong to a number, a string, a bool"),
         ("my_robot/srv/Bad", "int32 a\n", "2 parts between ---, not 1"),
         ("std_msgs/msg/String", "int32 data\n", "known already, with other fields"),
         ("std_srvs/srv/SetBool", "int32 data\n---\n", "known already"),
     ],
 )
 def test_bad_text_names_the_type_and_the_reason(name, text, reason):
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=reason) as failure:
         messages.register(name, text)
+    assert "\n" not in str(failure.value)
+
+
+def test_stated_strings_are_read_as_ros_reads_them():
+    text = r"""string single 'Hello\'world!'
+string double "Hello\"world!"
+string other "Hello'world!"   # it's escaped no more
+string bare it's bare # and this a comment
+string hash 'a # b' # 'c'
+string spaces "  a "
+string[] several ["a, b", 'c\'d', e]
+wstring<=9 wide "Hellö"
+string QUOTED='it\'s'
+byte BYTE=0x10
+byte b 0x1f
+"""
+    message = messages.register("my_robot/msg/Strings", text)()
+    assert [message.single, message.double, message.other] == ["Hello'world!", 'Hello"world!', "Hello'world!"]
+    assert (message.bare, message.hash, message.spaces) == ("it's bare", "a # b", "  a ")
+    assert (message.several, message.wide, message.b) == (["a, b", "c'd", "e"], "Hellö", b"\x1f")
+    assert type(message).get_fields_and_field_types()["wide"] == "wstring<9>"
+    assert (message.QUOTED, message.BYTE) == ("it's", b"\x10")
+
+
+TEST_MSGS = """
+import json, test_msgs.msg as types
+def plain(v):
+    fields = getattr(v, "get_fields_and_field_types", None)
+    if fields: return {k: plain(getattr(v, k)) for k in fields()}
+    if isinstance(v, bytes): return list(v)
+    if hasattr(v, "tolist"): return v.tolist()
+    return [plain(x) for x in v] if isinstance(v, list) else v
+print(json.dumps({n: plain(getattr(types, n)()) for n in dir(types) if n[0].isupper()}))
+"""
+
+
+def test_interfaces_that_ros_tests_itself_with_have_the_same_defaults():
+    require_ros()
+    folder = Path(sys.prefix) / "share" / "test_msgs"
+    names = [name for name in messages.register_files(folder) if "/msg/" in name]
+    process = subprocess.run([sys.executable, "-c", TEST_MSGS], capture_output=True, text=True, cwd=ROOT, check=True)
+    native = json.loads(process.stdout)
+    assert len(names) > 10
+    for name in names:
+        theirs = native[name.rsplit("/", 1)[1]]
+        theirs.pop("structure_needs_at_least_one_member", None)
+        assert plain(messages.load(name)()) == theirs, name
+
+
+def plain(value):
+    if hasattr(value, "FIELDS"):
+        return {name: plain(getattr(value, name)) for name in value.FIELDS}
+    if isinstance(value, bytes):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [plain(v) for v in value] if isinstance(value, list) else value
+
+
+def test_installed_interfaces_of_ros_are_registered_beside_what_is_known():
+    require_ros()
+    assert len(messages.register_files(Path(sys.prefix) / "share")) > 100
+
+
+def test_file_that_cannot_be_read_is_named_with_its_line(tmp_path):
+    folder = tmp_path / "bad_robot" / "msg"
+    folder.mkdir(parents=True)
+    path = folder / "Bad.msg"
+    path.write_text("int32 a\nint32 b five\n")
+    with pytest.raises(UserError, match=r"Bad\.msg'.* line 2: default 'five' of int32 b must be an integer"):
+        messages.register_files(tmp_path)
+    path.write_bytes(b"# \xff\n")
+    with pytest.raises(UserError, match=r"Bad\.msg': is not UTF-8 text"):
+        messages.register_files(tmp_path)
+
+
+SHIPPED = """
+from ros_bridge.messages import load
+print(load("ackermann_msgs/msg/AckermannDrive")(speed=1.0).speed)
+from ros_bridge import imports
+imports.install()
+from example_interfaces.srv import AddTwoInts, SetBool, Trigger
+from example_interfaces.msg import Float32MultiArray, Int64, MultiArrayDimension, WString
+from example_interfaces.action import Fibonacci
+from ackermann_msgs.msg import AckermannDriveStamped
+print(AddTwoInts.Response(sum=AddTwoInts.Request(a=2, b=3).a + 3).sum, AddTwoInts.__module__)
+array = Float32MultiArray(data=[1.0])
+array.layout.dim = [MultiArrayDimension(label="x", size=1, stride=1)]
+print(array.layout.dim[0].label, WString(data="ö").data, Trigger.Response(success=True).success)
+"""
+
+
+def test_shipped_packages_are_found_when_they_are_used_first():
+    process = subprocess.run([sys.executable, "-c", SHIPPED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == ["1.0", "5 example_interfaces.srv._add_two_ints", "x ö True"]
+
+
+def test_example_interfaces_have_the_messages_of_std_msgs_under_their_own_name():
+    ours = [name for name in messages.type_names() if name.startswith("example_interfaces/")]
+    assert len(ours) == 29
+    for name in ours:
+        fields = messages.load(name).get_fields_and_field_types()
+        if name != "example_interfaces/msg/WString":
+            theirs = messages.load(name.replace("example_interfaces", "std_msgs")).get_fields_and_field_types()
+            assert {k: v.replace("std_msgs", "example_interfaces") for k, v in theirs.items()} == fields, name
+
+
+def test_shipped_interfaces_are_in_the_package_data():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["ros_bridge"]
+    packed = {path for pattern in data for path in (ROOT / "ros_bridge").glob(pattern)}
+    assert ROOT / "ros_bridge/interfaces/example_interfaces/srv/AddTwoInts.srv" in packed
 
 
 def test_folder_of_files_is_registered_once_and_again(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import copy
 import functools
 import json
 import math
+import pickle
 import subprocess
 import sys
 
@@ -92,7 +95,12 @@ def test_missing_fields_keep_their_defaults_and_unknown_ones_are_ignored():
         (lambda: JointState(position=["a"]), r"position must be a sequence of float64"),
         (lambda: JointState(position=[[1.0]]), r"position must be a flat sequence"),
         (lambda: JointState(header="x"), r"header must be a std_msgs/msg/Header"),
-        (lambda: setattr(Twist().linear, "x", 1), r"x must be a float, not 1"),
+        (lambda: setattr(Twist().linear, "x", 1), r"x must be a float, not 1; .* write 1\.0"),
+        (lambda: setattr(Twist().linear, "x", np.int64(3)), r"x must be a float, not 3; .* write 3\.0"),
+        (lambda: setattr(Twist().linear, "x", True), r"x must be a float, not True$"),
+        (lambda: setattr(Twist().linear, "x", np.bool_(True)), r"x must be a float, not True$"),
+        (lambda: Image(height=np.float32(1.0)), r"height must be an int in \[0, 4294967295\], not 1\.0"),
+        (lambda: Image(height=np.int64(-1)), r"height must be an int"),
         (lambda: setattr(Twist().linear, "x", "1"), r"x must be a float"),
         (lambda: Image(height=-1), r"height must be an int in \[0, 4294967295\]"),
         (lambda: Image(height=1.0), "height must be an int"),
@@ -125,6 +133,80 @@ def test_nan_is_refused_with_the_name_of_its_field(bad):
         to_json(Twist(linear=load("geometry_msgs/msg/Vector3")(x=bad)))
     with pytest.raises(MessageError, match=r"ranges\[1\] is not finite"):
         to_json(LaserScan(ranges=[1.0, bad]))
+
+
+def test_entries_of_a_sequence_are_numbers_that_do_not_wrap():
+    image = Image(data=bytes([200, 100]))
+    grid = load("nav_msgs/msg/OccupancyGrid")(data=[100, 100])
+    assert (image.data[0] + image.data[1]) / 2 == 150.0
+    assert grid.data[0] + grid.data[1] == sum(grid.data) == 200
+    first, *_ = LaserScan(ranges=[1.5, 0.5]).ranges
+    assert [type(v) for v in (image.data[-1], first, image.data[np.int64(0)])] == [int, float, int]
+    with pytest.raises(IndexError):
+        image.data[2]
+
+
+@pytest.mark.parametrize(
+    ("ros_type", "value", "kept"),
+    [
+        ("Float32", np.float32(1.5), 1.5),
+        ("Float64", np.float32(1.5), 1.5),
+        ("Int32", np.uint8(7), 7),
+        ("UInt64", np.uint64(2**64 - 1), 2**64 - 1),
+        ("Bool", np.bool_(True), True),
+        ("String", np.str_("a"), "a"),
+        ("Byte", np.bytes_(b"a"), b"a"),
+    ],
+)
+def test_entries_of_arrays_are_taken_as_the_numbers_they_are(ros_type, value, kept):
+    data = load(f"std_msgs/msg/{ros_type}")(data=value).data
+    assert data == kept
+    assert type(data) is type(kept)
+
+
+def test_sequences_of_numbers_behave_as_those_of_rclpy():
+    scan, other = LaserScan(ranges=[1.5, 0.5]), LaserScan(ranges=[1.5, 0.5])
+    assert scan.ranges
+    assert LaserScan(ranges=[0.0]).ranges
+    assert not LaserScan().ranges
+    native = array.array("f", [1.5, 0.5])
+    assert json.dumps(min(scan.ranges)) == json.dumps(min(native)) == "0.5"
+    for value in (other.ranges, native, [1.5, 0.5], (1.5, 0.5), LaserScan(ranges=[1.5]).ranges):
+        # An `array.array` equals no list.
+        theirs = array.array("f", value) if hasattr(value, "dtype") else value
+        assert (scan.ranges == value) is (native == theirs)
+        assert (scan.ranges != value) is (native != theirs)
+    with pytest.raises(AttributeError, match="'append'; an array cannot grow or shrink, assign a new list"):
+        scan.ranges.append(1.0)
+    scan.ranges = [*scan.ranges, 2.0]
+    scan.ranges[0] = 3.0
+    assert list(scan.ranges) == [3.0, 0.5, 2.0]
+
+
+def test_whole_sequences_are_computed_with_by_numpy():
+    scan = LaserScan(ranges=[1.5, math.inf, 0.5])
+    assert type(scan.ranges * 2) is type(np.asarray(scan.ranges)) is np.ndarray
+    assert (scan.ranges * 2).tolist() == [3.0, math.inf, 1.0]
+    assert (scan.ranges == 0.5).tolist() == [False, False, True]
+    assert scan.ranges[np.isfinite(scan.ranges)].tolist() == [1.5, 0.5]
+    assert np.shares_memory(np.asarray(scan.ranges), scan.ranges)
+    ranges = scan.ranges
+    ranges *= 2
+    assert (ranges is scan.ranges, scan.ranges.min()) == (True, 1.0)
+    assert [row.tolist() for row in Image(data=[1, 2, 3, 4]).data.reshape(2, 2)] == [[1, 2], [3, 4]]
+
+
+def test_messages_are_pickled_and_copied():
+    scan = LaserScan(ranges=[1.5, 0.5])
+    scan.header.frame_id = "laser"
+    for other in (pickle.loads(pickle.dumps(scan)), copy.deepcopy(scan)):
+        assert other == scan
+        assert type(other) is LaserScan
+        other.header.frame_id, other.ranges[0] = "other", 9.0
+        assert (scan.header.frame_id, scan.ranges[0]) == ("laser", 1.5)
+    request = load("std_srvs/srv/SetBool").Request(data=True)
+    assert pickle.loads(pickle.dumps(request)) == request
+    assert copy.copy(scan).header is scan.header
 
 
 def test_messages_share_nothing():

@@ -116,6 +116,47 @@ def test_robot_whose_process_dies_is_told_to_stop_until_it_returns(
         assert session.operator.wait(session.is_driving, 20.0)
 
 
+#: The README's.
+PROGRAM = """
+import sys
+import ros_bridge.rclpy as rclpy
+from ros_bridge.policy_node import PolicyNode
+
+rclpy.init(args=["--url", sys.argv[3]])
+node = PolicyNode(sys.argv[1], sys.argv[2])
+try:
+    rclpy.spin(node)
+finally:
+    node.destroy_node()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "signals", "code"),
+    [
+        (None, [signal.SIGHUP] * 2, 0),  # a terminal that goes away sends one, and its shell another
+        (PROGRAM, [signal.SIGTERM] * 2, 1),
+    ],
+    ids=["run", "program"],
+)
+def test_the_last_command_of_a_process_that_is_told_to_end_is_a_stop(
+    own_server: RosbridgeServer, start: Start, artifact: Path, tmp_path: Path, program, signals, code
+):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what is started inherits it
+    try:
+        session = RobotSession(own_server, start, artifact, tmp_path, program=program)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with session:
+        session.drive()
+        for number in signals:
+            session.policy.send_signal(number)
+            time.sleep(0.02)
+        assert session.policy.wait(10) == code
+        assert eventually(lambda: session.log("command")[-1]["angular"] == 0.0)
+        assert session.log("command")[-1]["linear"] == 0.0
+
+
 def test_robot_waits_for_heartbeats_and_every_tick_is_recorded_and_served(
     own_server: RosbridgeServer, start: Start, artifact: Path, tmp_path: Path
 ):

@@ -31,7 +31,7 @@ DIFFERENCES = {
     r"rclpy\.duration:DurationType.*": "types of rcl's handles",
     r"rclpy\.clock:TimeJumpDictionary.*": "rcl's form of a time jump",
     r"rclpy\.impl\.rcutils_logger:(?!RcutilsLogger).*": "how rclpy filters log calls",
-    r"rclpy\.signals:SignalHandlerGuardCondition.*": "the bridge installs no signal handlers",
+    r"rclpy\.signals:SignalHandlerGuardCondition.*": "a guard condition of rcl; signals raise here",
     r"rclpy(\.signals)?:SignalHandlerOptions\.(name|value)": "pybind's enumerations show them on the class",
     r"rclpy\.client:Client\.get_pending_request": "rosbridge has no sequence numbers",
     r"rclpy\.\w+:(Client|Publisher|Service|Subscription)\.__init__": "made by the node, from a link",

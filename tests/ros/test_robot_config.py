@@ -82,6 +82,20 @@ def test_the_nav_robot_agrees_with_the_nav_world():
         (("action", "low"), [0.0], "action.low is .* it must be one value per field"),
         (("action", "low"), [0.1, -1.0], "0 must stop it"),
         (("action", "slew_per_s"), [1.0, 0.0], "action.slew_per_s is .* above 0"),
+        (("observations", "ranges", "scan", "nan"), "free", "observations.ranges.scan.nan: 'free' is not valid"),
+        (
+            ("observations", "labels", "topic"),
+            "/scan",
+            "observations.ranges is sensor_msgs/msg/LaserScan on '/scan', where observations.labels is .*Image",
+        ),
+        (
+            ("instruction", "topic"),
+            "/scan",
+            "instruction is .*String on '/scan', where .*ranges is .*LaserScan",
+        ),
+        (("emergency_stop",), {"topic": "/joint_states"}, "emergency_stop is std_msgs/msg/Bool on '/joint_states'"),
+        (("heartbeat",), {"topic": "/instruction", "max_silence_s": 1}, "heartbeat is .*Empty on '/instruction'"),
+        (("action", "topic"), "/scan", "action is geometry_msgs/msg/Twist on '/scan', where .*ranges is .*LaserScan"),
     ],
 )
 def test_bad_robot_is_one_line_with_file_key_and_constraint(data, tmp_path, path, value, part):
@@ -93,6 +107,22 @@ def test_bad_robot_is_one_line_with_file_key_and_constraint(data, tmp_path, path
         load(data, tmp_path)
     assert "robot.yaml" in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+def test_observations_of_one_type_may_share_a_topic(data, tmp_path):
+    data["observations"]["wheel_positions"] = copy.deepcopy(data["observations"]["wheel_velocities"])
+    data["observations"]["wheel_positions"]["joints"]["quantity"] = "position"
+    config = load(data, tmp_path)
+    sharing = {key for key, topic, _ in config.topics() if topic == "/joint_states"}
+    assert sharing == {"observations.wheel_velocities", "observations.wheel_positions"}
+
+
+def test_the_guards_time_has_a_topic_of_its_own(data, tmp_path):
+    data["action"] |= {"message": "geometry_msgs/msg/TwistStamped", "time_topic": "/time"}
+    assert load(data, tmp_path).action.time_topic == "/time"
+    data["action"]["time_topic"] = "/scan"
+    with pytest.raises(UserError, match=r"action\.time_topic is builtin_interfaces/msg/Time on '/scan'"):
+        load(data, tmp_path)
 
 
 def test_missing_robot_file_is_named():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ros_bridge.codec import from_json
 from ros_bridge.messages import load
 from ros_bridge.observation_sources import Joints, LabelImage, Odometry, Scan
-from ros_bridge.sensors import Mailbox, SensorError, read, stamp_seconds
+from ros_bridge.robot_config import ObservationConfig
+from ros_bridge.sensors import Mailbox, SensorError, read, reader, stamp_seconds
 
 LaserScan = load("sensor_msgs/msg/LaserScan")
 Image = load("sensor_msgs/msg/Image")
@@ -46,9 +51,34 @@ def test_full_circle_scanner_is_sampled_at_the_right_angles(first, last):
     assert observed == pytest.approx([2 + a / 180 for a in (60, 30, 0, -30, -60)], abs=1e-3)
 
 
-@pytest.mark.parametrize("nothing", [math.inf, math.nan, 9.0, 4.5])
+@pytest.mark.parametrize("nothing", [math.inf, 9.0, 4.5])
 def test_no_echo_reads_as_the_largest_range(nothing):
     assert read(FORWARD, scan([1.0, nothing, 3.0, 3.0, 3.0], -60, 60))[3] == 4.0
+    assert read(FORWARD, scan([nothing] * 5, -60, 60)).tolist() == [4.0] * 5
+
+
+@given(st.lists(st.sampled_from([math.nan, math.inf, -math.inf, 0.01, 1.0, 9.0]), min_size=5, max_size=5))
+def test_a_faulty_ray_is_never_free_and_leaves_the_others_as_they_are(ranges):
+    message = scan(ranges[::-1], -60, 60, range_min=0.1)
+    expected = {math.inf: 4.0, -math.inf: 0.1, 0.01: 0.1, 1.0: 1.0, 9.0: 4.0}
+    for rays in (read(FORWARD, message), reader(ObservationConfig("/scan", 1.0, scan=FORWARD, scale=1.0))(message)):
+        for given_m, read_m in zip(ranges, rays, strict=True):
+            assert math.isnan(read_m) if math.isnan(given_m) else read_m == np.float32(expected[given_m])
+
+
+def test_scanner_that_writes_nan_for_no_echo_is_believed_unless_it_says_nothing_else():
+    lenient = dataclasses.replace(FORWARD, nan="no_echo")
+    assert read(lenient, scan([1.0, math.nan, 3.0, 3.0, 3.0], -60, 60)).tolist() == [3.0, 3.0, 3.0, 4.0, 1.0]
+    assert np.isnan(read(lenient, scan([math.nan] * 5, -60, 60))).all()
+    # What the policy sees counts, not what the scanner sees behind the robot.
+    assert np.isnan(read(lenient, scan([1.0, 1.0] + [math.nan] * 5 + [1.0, 1.0], -120, 120))).all()
+
+
+def test_scan_from_json_cannot_tell_no_echo_from_a_fault_and_is_read_as_the_fault():
+    data = {"ranges": [1.0, None, 3.0, 3.0, 3.0], "angle_min": -math.pi / 3, "angle_increment": math.pi / 6}
+    message = from_json(LaserScan, {**data, "range_min": 0.0, "range_max": None})
+    assert np.isnan(read(FORWARD, message)).tolist() == [False, False, False, True, False]
+    assert read(dataclasses.replace(FORWARD, nan="no_echo"), message)[3] == 4.0
 
 
 def test_beyond_the_scanners_own_range_is_no_echo():

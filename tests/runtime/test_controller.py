@@ -20,7 +20,7 @@ from mcsd_agent.runtime import Controller, ControllerConfig, Stream, Telemetry, 
 from mcsd_agent.runtime.action_limits import ActionLimits
 from mcsd_agent.runtime.package import parse_package
 from mcsd_agent.runtime.previous_action import PreviousAction
-from mcsd_agent.spaces import DiscreteSpec, MultiDiscreteSpec
+from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
 
 PACKAGE = parse_package(tiny_artifact(), "tiny")
 PERIOD = PACKAGE.spec.period_s
@@ -274,6 +274,16 @@ def test_bounds_hold_even_where_rest_is_outside_them() -> None:
     assert limits.apply(np.float32([0, 2]), limits.at_rest()).tolist() == [0.5, 0.5]
 
 
+def test_slew_leads_from_a_stated_rest_into_the_bounds_and_never_back_out() -> None:
+    limits = ActionLimits(BoxSpec((2,), low=(0.5,), high=(1.0,)), (0.1,), 1.0, at_rest=(0.35, -1.0))
+    sent = limits.at_rest()
+    for expected in ([0.45, -0.9], [0.5, -0.8], [0.5, -0.7]):
+        sent = limits.apply(np.float32([-9, 9]), sent)
+        np.testing.assert_allclose(sent, expected, atol=1e-6)
+    with pytest.raises(UserError, match=r"at_rest=\[0.0\] needs a Box action"):
+        ActionLimits(DiscreteSpec(3), None, 1.0, at_rest=(0.0,))
+
+
 def test_discrete_actions_pass_unchanged_and_have_no_slew() -> None:
     limits = ActionLimits(DiscreteSpec(3), None, 0.1)
     assert limits.apply(np.array(2), limits.at_rest()) == 2
@@ -472,6 +482,9 @@ def test_real_thread_and_clock_drive_hold_and_stop() -> None:
         ({"slew_per_s": (1.0, 0.0)}, r"slew_per_s\[1\]=0.0"),
         ({"slew_per_s": ()}, r"slew_per_s=\[\]"),
         ({"slew_per_s": (1.0, 1.0, 1.0)}, "must have 1 or 2 values"),
+        ({"at_rest": ()}, r"at_rest=\[\]"),
+        ({"at_rest": (0.0, math.inf)}, r"at_rest=\[0.0, inf\] must hold finite numbers"),
+        ({"at_rest": (0.0, 0.0, 0.0)}, r"at_rest=\[0.0, 0.0, 0.0\] must have 1 or 2 values"),
         ({"rate_hz": 20.0}, "rate_hz=20 differs from the 10 Hz of the artifact"),
         ({"max_age_by_name": {"positon": 1.0}}, "no observation 'positon'; did you mean 'position'"),
     ],

@@ -163,3 +163,23 @@ def test_estimates_of_success_are_beside_the_ticks_and_are_read_back(tmp_path):
     assert [ros.data for _, ros in decoded(path)["/policy/success"]] == [0.25, 0.75]
     assert [tick["success"] for tick in read_log(path)] == [0.25, None, 0.75]
     assert [tick["success"] for tick in (t.to_json() for t in telemetry.ticks)] == [0.25, None, 0.75]
+
+
+def test_earlier_recordings_stay_and_the_next_free_name_is_taken(tmp_path, caplog):
+    record(tmp_path / "log.mcap")
+    before = (tmp_path / "log.mcap").read_bytes()
+    telemetry = Telemetry()
+    path = telemetry.write_mcap(tmp_path / "log.mcap")
+    telemetry.record(Tick(0, 0.0, None, None, "ok", 0.0, 0.0, 0.0))
+    telemetry.close()
+    assert path.name == "log-2.mcap"
+    assert (tmp_path / "log.mcap").read_bytes() == before
+    assert len(read_log(path)) == 1
+    assert "log-2.mcap" in caplog.messages[-1]
+
+
+def test_recording_without_ticks_leaves_no_file(tmp_path):
+    telemetry = Telemetry()
+    telemetry.write_mcap(tmp_path / "log.mcap")
+    telemetry.close()
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Telemetry, Tick, telemetry
+from mcsd_agent.runtime.controller_mode import Transition
 from mcsd_agent.runtime.telemetry_plot import plot_page, plot_telemetry
 from mcsd_agent.runtime.telemetry_read import read_log
 from mcsd_agent.runtime.tick import Summary
@@ -170,3 +172,56 @@ def test_missing_matplotlib_names_the_remedy(run_folder: Path, monkeypatch: pyte
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match="pip install matplotlib"):
         plot_telemetry(run_folder, run_folder / "t.png")
+
+
+def _record(folder: Path, count: int) -> Path:
+    log = Telemetry()
+    path = log.write_to(folder)
+    for i in range(count):
+        log.record(tick(i))
+    log.record_transition(Transition(0.0, "inactive", "running", f"record of {count}"))
+    log.close()
+    return path
+
+
+def test_earlier_record_is_never_overwritten_and_the_new_name_is_said(tmp_path: Path, caplog) -> None:
+    assert _record(tmp_path, 1).name == "telemetry.jsonl"
+    assert not caplog.messages
+    assert [_record(tmp_path, count).name for count in (2, 3)] == ["telemetry-2.jsonl", "telemetry-3.jsonl"]
+    names = [["telemetry.jsonl", "transitions.jsonl"]] + [
+        [f"telemetry-{i}.jsonl", f"transitions-{i}.jsonl"] for i in (2, 3)
+    ]
+    for count, (ticks, transitions) in enumerate(names, 1):
+        assert len(read_log(tmp_path / ticks)) == count
+        assert json.loads((tmp_path / transitions).read_text())["reason"] == f"record of {count}"
+    assert "telemetry-3.jsonl" in caplog.messages[-1]
+
+
+def test_folder_is_read_by_its_newest_record_and_gaps_stay_gaps(tmp_path: Path) -> None:
+    for count in (1, 2, 3):
+        _record(tmp_path, count)
+    (tmp_path / "telemetry.jsonl").unlink()
+    (tmp_path / "telemetry-of-another.jsonl").write_text("no record\n")
+    assert len(read_log(tmp_path)) == 3
+    assert _record(tmp_path, 4).name == "telemetry-4.jsonl"
+    assert len(read_log(tmp_path)) == 4
+    (tmp_path / "telemetry-5.jsonl").touch()  # of a process that was killed before its first tick
+    assert len(read_log(tmp_path)) == 4
+
+
+def test_start_that_failed_before_its_first_tick_leaves_no_files(tmp_path: Path) -> None:
+    log = Telemetry()
+    log.write_to(tmp_path)
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_begin_at_once_write_to_different_files(tmp_path: Path) -> None:
+    logs = [Telemetry() for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda log: log.write_to(tmp_path), logs))
+    for log in logs:
+        log.record(tick(0))
+        log.close()
+    assert len(set(paths)) == 8
+    assert all(len(read_log(path)) == 1 for path in paths)

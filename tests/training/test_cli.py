@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import pytest
 import torch
 
 from mcsd_agent.artifact import export_policy, load_policy
-from mcsd_agent.cli import main
+from mcsd_agent.cli import _parser, main
 from mcsd_agent.errors import UserError
+from mcsd_agent.training.command_arguments import settings_of
+from mcsd_agent.training.run_commands import _show_seeds, _train_config
 
 TINY = [
     *("--set", "record.episodes=40", "--set", "record.processes=1", "--set", "imitation.updates=8"),
@@ -147,7 +150,33 @@ def bad(*arguments: str) -> tuple[int, str, str]:
         (["train", "--env", "CartPole-v1", "--set", "ppo.learning_rate=-1"], "ppo.learning_rate=-1.0 must be above 0"),
         (["train", "--env", "CartPole-v1", "--set", "ppo.clip_range_vf=0"], "ppo.clip_range_vf=0.0 must be above 0"),
         (["train", "--env", "CartPole-v1", "--set", "sac.train_freq=0"], "sac.train_freq=0 must be at least 1"),
+        (["train", "--env", "CartPole-v1", "--set", "eval_every=-1"], "eval_every=-1 must be at least 0"),
+        (["train", "--env", "CartPole-v1", "--set", "checkpoint_every=0"], "checkpoint_every=0 must be at least 1"),
+        (["train", "--env", "CartPole-v1", "--set", "evaluation.seed=-1"], "evaluation.seed=-1 must be at least 0"),
+        (["train", "--env", "CartPole-v1", "--set", "evaluation.groups={a: {foo: 1}}", "--out", "OUT/r"], "'foo'"),
+        (["train", "--env", "CartPole-v1", "--set", "evaluation.env_kwargs={foo: 1}", "--out", "OUT/r"], "'foo'"),
+        (["imitate", "configs/nav/demo.yaml", "--set", "evaluation.groups={a: {foo: 1}}", "--out", "OUT/r"], "'foo'"),
+        (
+            [
+                *(
+                    "imitate",
+                    "configs/nav/demo.yaml",
+                    "--set",
+                    "record.env=CartPole-v1",
+                    "--set",
+                    "record.env_kwargs={}",
+                ),
+                *("--set", "evaluation.groups={}", "--set", "demonstrations=OUT/d", "--out", "OUT/r"),
+            ],
+            "no scripted expert",
+        ),
         (["train", "--env", "CartPole-v1", "--seeds", "0"], "--seeds 0 must be at least 1"),
+        (["train", "--env", "CartPole-v1", "--seeds", "2", "--seed", "3"], "--set seed=3 is where several seeds begin"),
+        (["train", "--env", "CartPole-v1", "--seed", "-1"], "--seed -1 must be 0 or more"),
+        (["train", "--env", "CartPole-v1", "--seed", "1", "--set", "seed=2"], "--set seed=2 exclude each other"),
+        (["imitate", "configs/nav/demo.yaml", "--seed", "1", "--set", "seed=2"], "exclude each other"),
+        (["tune", "--env", "CartPole-v1", "--seed", "1", "--set", "seed=2"], "exclude each other"),
+        (["train", "--env", "CartPole-v1", "--set", "timesteps=1.5e0"], "'1.5e0' must be of type int, a whole number"),
         (["train", "--env", "CartPole-v1", "--out", "OUT/r", "--set", "ppo.n_minibatches=3"], "n_minibatches=3"),
         (["train", "--env", "Acrobot-v1", "--out", "OUT/r", "--set", "algorithm=sac"], "Box actions"),
         (["train", "--env", "CartPole-v1", "--out", "pyproject.toml/run"], "cannot be made"),
@@ -159,6 +188,14 @@ def bad(*arguments: str) -> tuple[int, str, str]:
         (["train", "configs/cartpole_novel.yaml", "--resume"], "--resume needs --out"),
         (["train", "configs/cartpole_novel.yaml", "--resume", "--out", "OUT"], "not a run folder"),
         (["eval", "OUT/none.mcsd"], "none.mcsd"),
+        (["eval", "OUT/none.mcsd", "--episodes", "0"], "--episodes 0 must be at least 1"),
+        (["eval", "OUT/none.mcsd", "--seed", "-1"], "--seed -1 must be 0 or more"),
+        (["eval", "OUT/none.mcsd", "--video", "OUT/q.mp4", "--video-episodes", "0"], "--video-episodes 0 must be at"),
+        (["export", "OUT", "--out", "x.mcsd", "--rate-hz", "0"], "--rate-hz 0 must be above 0"),
+        (["export", "OUT", "--out", "x.mcsd", "--rate-hz", "-5"], "--rate-hz -5 must be above 0"),
+        (["export", "OUT", "--out", "x.mcsd", "--rate-hz", "nan"], "--rate-hz nan must be above 0"),
+        (["record", "mcsd/Nav-v0", "--seed", "-1", "--out", "OUT/d"], "--seed -1 must be 0 or more"),
+        (["record", "mcsd/Nav-v0", "--out", "pyproject.toml/d"], "give a folder that can be made"),
         (["export", "OUT", "--out", "x.mcsd"], "not a run folder"),
         (["inspect", "pyproject.toml"], "pyproject.toml"),
         (["record", "mcsd/Nav-v0", "--out", "configs"], "exist already"),
@@ -176,6 +213,55 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path, capsy
     assert len(lines) == 1
     assert words in lines[0]
     assert lines[0].startswith("error: ")
+    assert not (tmp_path / "r").exists()
+
+
+def test_options_are_not_abbreviated(capsys):
+    for arguments in (["tune", "--env", "CartPole-v1", "--time", "1"], ["train", "--en", "CartPole-v1"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_a_seed_of_its_own_option_is_the_configs_seed():
+    train = _parser().parse_args(["train", "configs/cartpole_novel.yaml", "--seed", "3", "--set", "n_envs=2"])
+    assert train.seeds is None
+    train.set = settings_of(train)
+    config = _train_config(train)
+    assert (config.seed, config.n_envs) == (3, 2)
+    assert settings_of(_parser().parse_args(["imitate", "configs/nav/demo.yaml", "--seed", "5"])) == ["seed=5"]
+    assert settings_of(_parser().parse_args(["tune", "--env", "CartPole-v1"])) == []
+
+
+def test_one_seed_has_no_interval_in_the_table(capsys):
+    rows = [{"seed": 0, "return_mean": 2.0, "best_mean": 3.0, "timesteps": 5}]
+    one = {"mean": 2.0, "interval_95": None, "seeds": 1}
+    _show_seeds({"runs": rows, "return": one, "best": one})
+    assert "[" not in capsys.readouterr().out
+    two = {"mean": 2.0, "interval_95": [1.0, 3.0], "seeds": 2}
+    _show_seeds({"runs": rows * 2, "return": two, "best": two})
+    assert "2.00 [1.00, 3.00]" in capsys.readouterr().out
+
+
+def test_a_module_in_the_current_folder_is_found_and_hides_nothing(tmp_path):
+    """As the console script runs: it does not put the current folder on the path (-P)."""
+    (tmp_path / "my_module.py").write_text("print('my module')")
+    for name in ("torch", "json"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('hidden')")
+    program = "import sys; from mcsd_agent.cli import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", program, "train", "--env", "my_module:Reach-v0", "--out", "r"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "my module\n"
+    assert "hidden" not in done.stderr
+    assert done.returncode == 2  # nothing is registered under that name
 
 
 def test_a_run_that_could_not_begin_leaves_no_folder(tmp_path):

@@ -74,6 +74,38 @@ def test_a_run_without_metrics_has_no_curve_yet_and_plot_says_so(tmp_path):
         plot_runs([folder], tmp_path / "x.png")
 
 
+def test_one_run_has_no_interval(tmp_path):
+    (curve,) = curves_of([run(tmp_path / "a", [1, 2])])
+    assert curve.to_json()["interval_95"] is None
+    (curve,) = curves_of([run(tmp_path / "b", [1, 2], seed=1), run(tmp_path / "c", [1, 3], seed=2)])
+    low, high = curve.to_json()["interval_95"]
+    assert low < 2.5 < high
+
+
+@pytest.mark.parametrize(
+    ("out", "words"), [("curves.xyz", "xyz"), ("file/curves.png", "file"), ("folder.png", "Is a directory")]
+)
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, out, words):
+    folder = run(tmp_path / "a", [1, 2])
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match=rf"plot .*{words}.* give the path of a PNG") as error:
+        plot_runs([folder], tmp_path / out)
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_has_the_name_that_was_given_also_without_a_suffix(tmp_path):
+    plot_runs([run(tmp_path / "a", [1, 2])], tmp_path / "new" / "curves")
+    assert (tmp_path / "new" / "curves").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_runs_own_curve_that_cannot_be_written_is_no_silence(tmp_path):
+    folder = run(tmp_path / "a", [1, 2])
+    (folder / "curve.png").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        plot_own_curve(folder)
+
+
 def test_students_interval_holds_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for n in (2, 5, 40):

@@ -6,6 +6,7 @@ import json
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
@@ -14,7 +15,7 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.spaces import spec_from_space
 from mcsd_agent.strict import build, to_dict
 from mcsd_agent.training.env_options import EnvOptions
-from mcsd_agent.training.environments import make_env, make_vec
+from mcsd_agent.training.environments import make_env, make_vec, try_environment
 from mcsd_agent.training.instructions import policy_specs
 
 MEMORY = ("mcsd/RepeatPreviousEasy-v0", "mcsd/RepeatFirstEasy-v0", "mcsd/AutoencodeEasy-v0", "mcsd/PassiveTMaze50-v0")
@@ -313,3 +314,85 @@ def test_arguments_that_an_environment_refuses_are_named():
     with pytest.raises(UserError, match="length=0"):
         make_env("mcsd/PassiveTMaze-v0", {"length": 0})
     assert make_env("mcsd/PassiveTMaze-v0", {"length": 7}).unwrapped.length == 7
+
+
+class Own(gymnasium.Env):
+    """As somebody may write it, with one mistake, or none."""
+
+    metadata = {"render_modes": [], "render_fps": 10}  # noqa: RUF012
+    observation_space = spaces.Dict(
+        {"position": spaces.Box(-1.0, 1.0, (3,), np.float32), "said": spaces.Text(5, min_length=0)}
+    )
+    action_space = spaces.Discrete(2)
+    steps = 0
+
+    def __init__(self, mistake: str = "") -> None:
+        self.mistake = mistake
+        if mistake == "it is real":
+            self.metadata = {**self.metadata, "real_time": True}
+        if mistake == "reset takes nothing":
+            self.reset = lambda: self.observation(True)
+
+    def observation(self, first: bool):
+        name = "positions" if self.mistake == "a name" else "position"
+        wrong = self.mistake == ("shape at reset" if first else "shape at step")
+        return {name: np.zeros(2 if wrong else 3, np.float32), "said": ""}
+
+    def reset(self, *, seed=None, options=None):
+        assert self.mistake != "it is real"
+        super().reset(seed=seed)
+        return self.observation(True) if self.mistake == "reset as before" else (self.observation(True), {})
+
+    def step(self, action):
+        observation = self.observation(False)
+        if self.mistake == "step as before":
+            return observation, 0.0, False, {}
+        return observation, 0.0, False, False, None if self.mistake == "no info" else {}
+
+
+@pytest.fixture
+def own():
+    gymnasium.register("Own-v0", Own, max_episode_steps=20)
+    yield "Own-v0"
+    del gymnasium.registry["Own-v0"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("reset takes nothing", r"Own-v0: reset\(\) must be reset\(\*, seed=None, options=None\)"),
+        ("reset as before", r"Own-v0: reset returns dict; it must return \(observation, info\)"),
+        (
+            "step as before",
+            r"Own-v0: step returns 4 values; it must return \(observation, reward, terminated, truncated",
+        ),
+        ("no info", "Own-v0: step returns NoneType as info"),
+        ("shape at reset", r"reset returns 'position' as an array of shape \(2,\); its space has shape \(3,\)"),
+        ("shape at step", r"step returns 'position' as an array of shape \(2,\); its space has shape \(3,\)"),
+        ("a name", "reset returns an observation without 'position'"),
+    ],
+)
+def test_a_mistake_in_an_environment_of_ones_own_is_named_in_one_line(own, mistake, words):
+    with pytest.raises(UserError, match=words) as refused:
+        try_environment(own, {"mistake": mistake})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("mistake", ["", "it is real"])
+def test_an_environment_that_keeps_to_the_interface_is_tried_and_a_real_one_is_not_moved(own, mistake):
+    try_environment(own, {"mistake": mistake})
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "CartPole-v1",
+        "mcsd/Nav-v0",
+        "mcsd/PendulumNoVel-v1",
+        "MiniGrid-MemoryS7-v0",
+        "popgym-CountRecallEasy-v0",
+        *MEMORY,
+    ],
+)
+def test_environments_that_are_learnt_from_pass_their_trial(env_id):
+    try_environment(env_id, {}, EnvOptions(previous_action=True, time_limit=30))

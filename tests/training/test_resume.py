@@ -26,6 +26,7 @@ from mcsd_agent.training.checkpoint_file import CheckpointFiles, Torn, read_whol
 from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.random_state import random_state, set_random_state, untouched_random_state
 from mcsd_agent.training.run_folder import RunFolder
+from mcsd_agent.training.stored_policy import load_stored_policy
 from mcsd_agent.training.training_run import learn, train
 
 TINY: dict[str, Any] = {
@@ -368,6 +369,60 @@ def test_a_run_on_any_device_is_gone_on_with_judged_and_exported(tmp_path, devic
     assert results[0].episodes == 2
     assert {p.device.type for p in policy.parameters()} == {"cpu"}
     assert all(v.device.type == "cpu" for v in read_whole(tmp_path / "checkpoint.pt")["policy"].values())
+
+
+def test_a_prolonged_run_that_is_interrupted_gives_its_checkpoint_and_not_the_shorter_runs_artifact(tmp_path):
+    short = tiny("timesteps=256", "eval_every=128", "checkpoint_every=128")
+    run = RunFolder.create(tmp_path / "run", "train", short)
+    train(short, run, Notes())
+    results = ("policy.mcsd", "best.mcsd", "evaluation.json", "finished.json")
+    before = {name: (run.path / name).read_bytes() for name in results}
+    learn(short, run, Notes(), resume=True)  # there is nothing left to do
+    assert {name: (run.path / name).read_bytes() for name in results} == before
+    longer = tiny("timesteps=2048", "eval_every=128", "checkpoint_every=128")
+    learn(longer, run, Notes(), resume=True, on_evaluation=lambda steps, _: steps < 768)
+    assert not [name for name in results if (run.path / name).exists()]
+    checkpoint = run.load_checkpoint()
+    assert checkpoint["timesteps"] > 256
+    stored = load_stored_policy(run.path).policy.state_dict()
+    assert all(torch.equal(stored[k], v) for k, v in checkpoint["policy"].items())
+
+
+def test_a_kill_while_the_shorter_runs_results_are_removed_leaves_a_policy(tmp_path, monkeypatch):
+    short = tiny("timesteps=256", "eval_every=0")
+    run = RunFolder.create(tmp_path / "run", "train", short)
+    train(short, run, Notes())
+    trained = load_stored_policy(run.path).policy.state_dict()
+    unlink = Path.unlink
+    left = 0
+
+    def killed_after(path: Path, *arguments: Any, **named: Any) -> None:
+        nonlocal left
+        if path.suffix in (".json", ".mcsd"):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        unlink(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "unlink", killed_after)
+    for left in (0, 1, 2, 3):  # noqa: B007 -- counted down above
+        with pytest.raises(KeyboardInterrupt):
+            run.drop_results()
+        stored = load_stored_policy(run.path).policy.state_dict()
+        assert all(torch.equal(stored[k].float(), v.float()) for k, v in trained.items())
+
+
+@pytest.mark.parametrize(("timesteps", "steps"), [(5, 1), (2048, 204), (50_000, 5_000), (3_000_000, 50_000)])
+def test_a_kill_costs_a_tenth_of_a_run_at_most(timesteps, steps):
+    assert build(TrainConfig, {"env": "CartPole-v1", "timesteps": timesteps}).checkpoint_steps == steps
+    told = build(TrainConfig, {"env": "CartPole-v1", "timesteps": timesteps, "checkpoint_every": 7})
+    assert told.checkpoint_steps == 7
+
+
+def test_a_short_run_with_the_defaults_leaves_a_checkpoint_when_it_is_interrupted(tmp_path):
+    run = interrupted(tmp_path / "run", tiny("checkpoint_every=null", "eval_every=256"), after=1024)
+    assert run.load_checkpoint()["timesteps"] >= 768
+    assert run.stored_config()[1]["checkpoint_every"] is None
 
 
 def test_a_device_that_is_not_there_is_refused_in_one_line(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.training.config import TrainConfig
 from mcsd_agent.training.run_folder import RunFolder
 from mcsd_agent.training.statistics import Rate, mean_interval
+from mcsd_agent.training.stored_policy import load_stored_policy
 
 
 def test_metrics_keep_every_row_and_column_also_when_columns_appear_later(tmp_path):
@@ -49,3 +50,31 @@ def test_a_machine_without_git_still_makes_run_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     run = RunFolder.create(tmp_path / "run", "train", TrainConfig("x"))
     assert json.loads((run.path / "versions.json").read_text())["git"] is None
+
+
+def test_a_folder_that_cannot_be_locked_is_one_line(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "train", TrainConfig("x"))
+    (run.path / ".lock").mkdir()
+    with (
+        pytest.raises(UserError, match=r"run' cannot be written to \(Is a directory\); make it writable"),
+        run.in_use(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("names", [("seed-0", "seed-1"), ("trials/0000",), tuple(f"seed-{i}" for i in range(5))])
+def test_a_folder_of_several_runs_names_them(tmp_path, names):
+    run = RunFolder.create(tmp_path / "runs", "train", TrainConfig("x"), written_as="several")
+    for name in names:
+        RunFolder.create(run.path / name, "train", TrainConfig("x"))
+    with pytest.raises(UserError, match=f"holds {len(names)} runs; give one of them: ") as refused:
+        load_stored_policy(run.path)
+    said = str(refused.value)
+    assert all((str(run.path / name) in said) == (i < 3) for i, name in enumerate(names))
+    assert "\n" not in said
+
+
+def test_a_run_without_anything_learnt_says_how_to_go_on(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "train", TrainConfig("CartPole-v1"))
+    with pytest.raises(UserError, match=r"no checkpoint yet; train --resume it"):
+        load_stored_policy(run.path)

@@ -270,7 +270,7 @@ def test_minibatches_of_one_step_keep_weights_finite():
     ("observation", "action", "words"),
     [
         (None, spaces.Dict(a=spaces.Discrete(2)), "actions Dict.* are not supported; use Box, Discrete"),
-        (None, spaces.Box(-np.inf, 1.0, (2,), np.float32), "must have finite bounds; wrap the environment in Rescale"),
+        (None, spaces.Box(-np.inf, 1.0, (2,), np.float32), r"must have finite bounds; .*TransformAction\(env"),
         (None, spaces.Box(-1.0, 1.0, (2, 2), np.float32), r"shape \(2, 2\) are not supported; use one dimension"),
         (None, spaces.MultiDiscrete([2, 3], start=[1, 1]), "values from 0 on"),
         (spaces.MultiDiscrete([[2, 3], [2, 3]]), None, r"MultiDiscrete\(\[\[2 3\] \[2 3\]\]\) is not supported"),
@@ -541,3 +541,37 @@ def test_a_tick_of_exploration_uses_the_weights_of_the_moment(device):
         )
         torch.testing.assert_close(log_prob, batch.old_log_prob, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(values, batch.old_values, rtol=1e-3, atol=1e-3)
+
+
+def test_actions_without_bounds_are_learnt_with_the_wrapper_that_the_refusal_names():
+    env = Countdown()
+    env.action_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    with pytest.raises(UserError, match="wrap the environment: ") as refused:
+        SequencePPO("MlpPolicy", env, policy_kwargs=SMALL)
+    said = str(refused.value).split("wrap the environment: ")[1].split(", with bounds")[0]
+    model = SequencePPO("MlpPolicy", eval(said), n_steps=16, n_epochs=1, policy_kwargs=SMALL).learn(16)
+    assert model.num_timesteps == 16
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"share_backbone": False}, {"backbone": "gru"}])
+def test_a_policy_saved_alone_acts_as_before(kwargs, tmp_path):
+    policy = SequencePPO("MlpPolicy", cartpole(), policy_kwargs={**SMALL, **kwargs}, seed=0).policy
+    policy.save(tmp_path / "policy.pt")
+    loaded = type(policy).load(tmp_path / "policy.pt")
+    states = [None, None]
+    for observation in np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32):
+        (a, states[0]), (b, states[1]) = (
+            p.predict(observation, s, deterministic=True) for p, s in zip((policy, loaded), states, strict=True)
+        )
+        assert np.array_equal(a, b)
+        assert np.array_equal(*states)
+
+
+def test_export_refuses_observations_that_the_artifact_would_not_be_given(tmp_path):
+    model = SequencePPO("MlpPolicy", VecNormalize(cartpole(2)), n_steps=16, policy_kwargs=SMALL)
+    with pytest.raises(UserError, match=r"would lack its statistics .* VecNormalize\(norm_obs=False\)"):
+        model.export(tmp_path / "policy.mcsd")
+    assert not list(tmp_path.iterdir())
+    model = SequencePPO("MlpPolicy", VecNormalize(cartpole(2), norm_obs=False), n_steps=16, policy_kwargs=SMALL)
+    model.export(tmp_path / "policy.mcsd")
+    assert read_package(tmp_path / "policy.mcsd").spec.rate_hz == 50.0

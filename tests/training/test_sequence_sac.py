@@ -525,7 +525,7 @@ def test_a_nan_names_the_environment_and_the_step_and_stops_before_the_update(ba
     [
         (spaces.Discrete(2), r"needs Box actions, not Discrete\(2\); use SequencePPO"),
         (spaces.MultiBinary(2), "needs Box actions"),
-        (spaces.Box(-np.inf, np.inf, (2,), np.float32), "finite bounds"),
+        (spaces.Box(-np.inf, np.inf, (2,), np.float32), r"finite bounds.*TransformAction\(env"),
     ],
 )
 def test_actions_that_are_not_bounded_reals_are_refused(space, words):
@@ -579,3 +579,16 @@ def test_a_number_seen_once_is_remembered_with_a_memory_and_only_then():
 
     assert learned("mcsd") > 0.85
     assert learned("none") < 0.5  # 0.3 on average with any constant answer between the two numbers
+
+
+def test_a_policy_saved_alone_acts_as_before(tmp_path):
+    policy = SequenceSAC("MlpPolicy", Counter(), **QUICK).policy
+    policy.save(tmp_path / "policy.pt")
+    loaded = type(policy).load(tmp_path / "policy.pt")
+    states = [None, None]
+    for observation in np.random.default_rng(0).normal(size=(5, 1)).astype(np.float32):
+        (a, states[0]), (b, states[1]) = (
+            p.predict(observation, s, deterministic=True) for p, s in zip((policy, loaded), states, strict=True)
+        )
+        assert np.array_equal(a, b)
+        assert np.array_equal(*states)
