@@ -85,14 +85,16 @@ class Sentences:
             )
 
     @classmethod
-    def from_texts(cls, texts: Iterable[str], max_clauses: int = 4) -> Sentences:
+    def from_texts(cls, texts: Iterable[str], fewest_clauses: int = 4) -> Sentences:
         """The installed encoder, calibrated on training instructions; `UserError` where there are none.
 
-        As many word pieces are read as the longest has. The limit lies half-way between the training part that is
-        farthest from those that stand for all, and instructions that have nothing to do with them.
+        As many word pieces are read as the longest has, and as many parts as any has, at least `fewest_clauses`. The
+        limit lies half-way between the training part that is farthest from those that stand for all, and instructions
+        that have nothing to do with them.
         """
         texts = list(texts)
-        parts = sorted({part.lower() for text in texts for part in split_parts(text)})
+        divided = [split_parts(text) for text in texts]
+        parts = sorted({part.lower() for one in divided for part in one})
         if not parts:
             raise UserError("there are no instructions to calibrate the sentence encoder on; record some first")
         if len(parts) > _LOOKED_AT:
@@ -106,7 +108,7 @@ class Sentences:
         unrelated = float(np.quantile(1.0 - (encoder.encode(_UNRELATED) @ known.T).max(1), 0.05))
         limit = max(float(trained), (float(trained) + unrelated) / 2)
         words = _frequent_words(parts)
-        longest = max(sum(encoder.pieces.count(part) for part in split_parts(text)) for text in texts)
+        longest = max(sum(map(encoder.pieces.count, one)) for one in divided)
         compared = [parts[i] for i in np.random.default_rng(1).permutation(len(parts))[:_COMPARED]]
         directions = _main_directions(np.concatenate(encoder.read(compared)[1]))
         return cls(
@@ -115,7 +117,7 @@ class Sentences:
             base64.b64encode(directions.tobytes()).decode(),
             round(limit, 4),
             words,
-            max_clauses,
+            min(_MAX_CLAUSES, max(fewest_clauses, *map(len, divided))),
             min(_MAX_TOKENS, max(_FEWEST_TOKENS, -(-longest // 8) * 8)),
         )
 

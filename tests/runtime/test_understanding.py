@@ -55,9 +55,9 @@ def test_a_part_far_from_training_is_named(by_sentence):
 
 def test_more_word_pieces_than_are_read_are_an_objection(by_sentence):
     objection = Understanding(by_sentence._encoder, max_distance=2.0).objection(
-        "go to the " + "very " * 40 + "red ball"
+        "go to the " + "very " * 50 + "red ball"
     )
-    assert "45 word pieces; the policy reads 32" in objection
+    assert "55 word pieces; the policy reads 48" in objection
 
 
 def test_the_limit_can_be_set(by_sentence):
