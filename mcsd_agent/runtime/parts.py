@@ -76,9 +76,6 @@ _ON_PURPOSE = re.compile(
 )
 _BEFORE_YOU = re.compile(r"(.+?),?\s+before\s+you\s+(.+)", re.IGNORECASE)
 _BEFORE_YOU_FIRST = re.compile(rf"{_ASKING}before\s+you\s+([^,]+),\s*(.+)", re.IGNORECASE)
-_LONGEST = (
-    300  # letters of a clause that is looked at for what turns it round: patterns take time, and nobody says more
-)
 _AROUND = " .,;:!?-&\N{EN DASH}\N{EM DASH}"  # what stands around a part
 # "Go to the ball, turn to the box and face the cone".
 _LISTED = re.compile(rf"(.*?{_WHAT}.*?),\s+((?!{_NO_VERB}\b)\w.*?{_WHAT}.*)", re.IGNORECASE)
@@ -106,8 +103,6 @@ def split_parts(text: str) -> list[str]:
 
 def _in_order(clause: str) -> list[str]:
     """A clause, or the two of one that is turned round."""
-    if len(clause) > _LONGEST:
-        return [_without_first(clause)]
     if ahead := _before_you(clause):
         return ahead
     if match := _LEADING.fullmatch(clause):

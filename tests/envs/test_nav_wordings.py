@@ -107,6 +107,13 @@ def test_three_parts_and_stops_are_said_as_they_are_meant(wording):
         assert not any(colour in stop for colour in COLORS)
 
 
+def test_no_turn_is_put_around_what_is_no_imperative():
+    rng = np.random.default_rng(10)
+    texts = {say(rng, Task((Goal("stop"),)), "varied") for _ in range(2000)}
+    assert len(texts) > 300
+    assert {t for t in texts if "far enough" in t or "all stop" in t} == {"that's far enough", "all stop"}
+
+
 def test_what_is_not_meant_is_named_beside_what_is():
     rng = np.random.default_rng(9)
     for _ in range(60):

@@ -16,6 +16,7 @@ from mcsd_agent.policy import PolicyConfig
 from mcsd_agent.training.demos import load_demonstrations
 from mcsd_agent.training.episodes import Episode
 from mcsd_agent.training.imitation import ImitationConfig, train_by_imitation
+from mcsd_agent.training.robot_demos import _stop_event
 from mcsd_agent.training.runs import policy_for
 from ros_bridge.connection import Connection
 from ros_bridge.robot_config import load_robot
@@ -115,3 +116,22 @@ def test_recorded_are_the_actions_that_were_sent_and_a_policy_learns_from_them(
     )
     assert len(losses) == 6
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_recording_leaves_it_to_be_written(number):
+    before = signal.getsignal(number)
+    with _stop_event() as stop:
+        signal.raise_signal(number)
+        assert stop.is_set()
+    assert signal.getsignal(number) is before
+
+
+def test_a_recording_under_nohup_goes_on_when_the_terminal_closes():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _stop_event() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)

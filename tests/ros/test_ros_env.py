@@ -96,8 +96,9 @@ def test_steps_keep_the_robots_rate_and_the_action_arrives_within_its_bounds(mak
     assert not [t for t in threading.enumerate() if t.name.startswith("gymnasium")]
 
 
-def test_slew_limit_starts_from_rest_in_every_episode(make):
-    env = make(patient_robot(action={"slew_per_s": [2.0, 2.0]}))
+@pytest.mark.parametrize(("scale", "slew"), [(1.0, 2.0), (0.5, 1.0)])
+def test_slew_limit_of_the_robot_starts_from_rest_in_every_episode(make, scale, slew):
+    env = make(patient_robot(action={"scale": [scale, scale], "slew_per_s": [slew, slew]}))
 
     def episode() -> bool:
         """Whether it is one without a late step, after which the limit counts from rest as well."""
