@@ -82,6 +82,8 @@ class VectorEncoder(nn.Module):
     mean: Tensor
     scale: Tensor
     moments: Tensor
+    entry: Tensor
+    meant: Tensor
 
     def __init__(self, spec: BoxSpec | DiscreteSpec | MultiDiscreteSpec, width: int) -> None:
         super().__init__()
@@ -95,14 +97,17 @@ class VectorEncoder(nn.Module):
             inputs = spec.size
         else:
             self.sizes = (spec.n,) if isinstance(spec, DiscreteSpec) else spec.nvec
+            # One-hot in one comparison, however many entries: of each feature the entry it reads and the value it means.
+            entries = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
+            self.register_buffer("entry", entries, persistent=False)
+            self.register_buffer("meant", torch.cat([torch.arange(n) for n in self.sizes]), persistent=False)
             inputs = sum(self.sizes)
         self.linear = Linear(inputs, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, *shape)` to `(n, width)`."""
         if self.sizes:
-            columns = x.reshape(x.shape[0], len(self.sizes)).unbind(1)
-            hot = torch.cat([F.one_hot(c.long(), n) for c, n in zip(columns, self.sizes, strict=True)], 1)
+            hot = x.reshape(x.shape[0], len(self.sizes)).long().index_select(1, self.entry) == self.meant
             return self.linear(hot.to(self.linear.weight.dtype))
         scaled = (x.flatten(1).to(self.scale.dtype) - self.mean) * self.scale
         return self.linear(scaled.clamp(-10.0, 10.0))
