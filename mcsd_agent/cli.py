@@ -26,7 +26,8 @@ from mcsd_agent.training.commands import add_commands
 
 #: Which extra brings a package that a command may miss.
 _EXTRAS = {
-    "robot": ("onnxruntime", "roslibpy", "rosbags", "cryptography"),
+    "robot": ("roslibpy", "rosbags", "cryptography"),
+    "onnx": ("onnxruntime",),
     "camera": ("cv2",),
     "telemetry": ("mcap", "prometheus_client"),
     "bench": ("psutil",),
@@ -274,7 +275,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--node", metavar="NAME", default="policy", help="name of the node; each robot behind one server needs its own"
     )
-    sub.add_argument("--engine", choices=("onnx", "numpy", "torch"), default="onnx")
+    engines = ("auto", "native", "onnx", "numpy", "torch")
+    sub.add_argument("--engine", choices=engines, default="auto", help="auto: the fastest there is")
     sub.add_argument("--spoken-ticks", type=int, help="ticks for which an instruction is seen; 0: always")
     sub.add_argument("--telemetry", type=Path, metavar="FOLDER", help="write every tick there")
     sub.add_argument("--mcap", type=Path, metavar="FILE", help="write every tick to an MCAP file, for Foxglove")

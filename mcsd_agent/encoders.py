@@ -97,7 +97,7 @@ class VectorEncoder(nn.Module):
             inputs = spec.size
         else:
             self.sizes = (spec.n,) if isinstance(spec, DiscreteSpec) else spec.nvec
-            # One-hot in one comparison, however many entries: of each feature the entry it reads and the value it means.
+            # One-hot in one comparison, however many entries: of each feature the entry it reads, and what it means.
             entries = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
             self.register_buffer("entry", entries, persistent=False)
             self.register_buffer("meant", torch.cat([torch.arange(n) for n in self.sizes]), persistent=False)

@@ -63,7 +63,7 @@ class PolicyNode(Node):
     Args:
         artifact: path of a `.mcsd` file, or a loaded `Stream`.
         robot: path of a robot YAML, or a loaded `RobotConfig`.
-        engine: "onnx" or "numpy", for a path.
+        engine: of `Stream.load`, for a path.
         node_name: decides the names of the status topic and the services.
         spoken_ticks: overrides the robot's `instruction.spoken_ticks` (0: always visible).
         telemetry: records every tick; a fresh one is made by default.
@@ -80,7 +80,7 @@ class PolicyNode(Node):
         artifact: str | Path | Stream,
         robot: str | Path | RobotConfig,
         *,
-        engine: str = "onnx",
+        engine: str = "auto",
         node_name: str = "policy",
         spoken_ticks: int | None = None,
         telemetry: Telemetry | None = None,

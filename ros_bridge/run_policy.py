@@ -19,7 +19,7 @@ def run_policy(
     native: bool = False,
     node_name: str = "policy",
     signed_by: str | Path | None = None,
-    engine: str = "onnx",
+    engine: str = "auto",
     spoken_ticks: int | None = None,
     telemetry_folder: str | Path | None = None,
     mcap: str | Path | None = None,

@@ -29,7 +29,7 @@ from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.runtime import ArtifactSpec, Stream, read_package
 from mcsd_agent.runtime.onnx_file import read_model
 from mcsd_agent.runtime.package import build
-from mcsd_agent.runtime.stream import ENGINES
+from mcsd_agent.runtime.stream import ENGINES, engines_here
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec, Spec, TextSpec
 
 VOCABULARY = Vocabulary.from_texts(["go to the red ball", "face the blue box"], max_words=8)
@@ -124,7 +124,7 @@ def test_every_kind_of_policy_runs_as_trained_in_all_engines(name: str, tmp_path
     assert policy.training, "the caller's policy is left as it was"
     assert report.observations == 60
     assert max(report.max_action_deviation, report.max_state_deviation) <= 1e-4
-    for engine in ENGINES:
+    for engine in engines_here():
         assert_same_actions(policy.eval(), Stream.load(path, engine), count=16)
         assert_batch_equals_single(path, engine)
     loaded = load_policy(path)
@@ -325,7 +325,7 @@ def test_rounded_weights_run_the_same_in_all_engines_and_load(name: str, weights
     assert package.spec.metadata["weights"] == weights
     loaded = load_policy(path)
     assert sum(p.numel() for p in loaded.parameters()) <= package.parameters
-    for engine in ENGINES:
+    for engine in engines_here():
         assert_same_actions(loaded, Stream.load(path, engine), count=10)
 
 

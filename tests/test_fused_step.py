@@ -11,7 +11,9 @@ import torch
 from mcsd_agent.backbone import MCSDBackbone
 from mcsd_agent.cell import MCSDConfig
 from mcsd_agent.export.onnx_step import export_backbone
+from mcsd_agent.runtime.native_program import is_compiled
 from mcsd_agent.runtime.onnx_file import read_model
+from mcsd_agent.runtime.onnx_native import NativeEngine
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
 from mcsd_agent.runtime.onnx_session import OnnxEngine
 from mcsd_agent.runtime.onnx_trial import try_step
@@ -47,11 +49,12 @@ def backbone(**changes: object) -> MCSDBackbone:
 
 
 def largest_deviation(net: MCSDBackbone, batch: int = 1, ticks: int = 60) -> float:
-    """Of outputs and states of both engines from torch, each on its own memory; relative to what is larger than 1."""
+    """Of outputs and states of all engines from torch, each on its own memory; relative to what is larger than 1."""
     step = export_backbone(net, 16)
     model = read_model(step, "the step")
     try_step(model, "the step")
     engines = [OnnxEngine(step, model, "the step", batch), NumpyEngine(model, batch=batch)]
+    engines += [NativeEngine(model, batch=batch)] if is_compiled() else []
     memories = [np.zeros((batch, net.layers, net.state_size), np.float32) for _ in engines]
     state, worst = torch.zeros(memories[0].shape), 0.0
     for x in np.random.default_rng(0).standard_normal((ticks, batch, 16), np.float32):

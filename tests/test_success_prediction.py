@@ -18,7 +18,7 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.export.pt2 import export_pt2
 from mcsd_agent.policy import Policy
 from mcsd_agent.runtime import Stream, read_package
-from mcsd_agent.runtime.stream import ENGINES
+from mcsd_agent.runtime.stream import engines_here
 
 
 def judging_policy(**config: object) -> Policy:
@@ -43,7 +43,7 @@ def spec_of(path: Path) -> dict:
         return json.loads(file.read("spec.json"))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines_here())
 def test_every_engine_estimates_as_trained_for_one_robot_and_for_several(exported: Path, engine: str) -> None:
     policy, stream, pair = judging_policy(), Stream.load(exported, engine), Stream.load(exported, engine, batch=2)
     state, memory, memories = policy.initial_state(), stream.initial_state(), pair.initial_state()

@@ -94,7 +94,7 @@ def endure(artifact: Path, engine: str, ticks: int, check_every: int, seed: int,
         "state_finite": bool(np.isfinite(state).all()),
         "checks": checks,
         **{f"max_{name}_deviation": worst[i] if checks else None for i, name in enumerate(("action", "state", "step"))},
-        "engine": engine,
+        "engine": stream.engine,
         "seconds": time.monotonic() - began,
     }
 

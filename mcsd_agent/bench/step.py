@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ def run_step_benchmark(
     report("step", 0.0, "exporting")
     net = MCSDBackbone(MCSDConfig(width=settings.width, channels=_CHANNELS), settings.layers).eval()
     params = _count(net)
-    contestants = {f"engine {name}": step for name, step in _engines(net, settings).items()}
+    contestants = {f"engine {name}": step for name, step in _engines(net, settings, _names()).items()}
     contestants["floor"] = _floor(net)
     controls = _controls(settings, params)
     for name, control in controls.items():
@@ -114,7 +114,10 @@ def run_step_benchmark(
         "params": params,
         "state_bytes": 4 * net.layers * net.state_size,
         "floor_us": floor,
-        "engines": {name: times[f"engine {name}"] for name in ("onnx", "numpy", "torch")},
+        "engines": {
+            name: {**times[f"engine {name}"], "ratio_to_floor": times[f"engine {name}"]["p50_us"] / floor}
+            for name in _names()
+        },
         "ratio_to_floor": own / floor,
         "controls_equal_params": {
             name: {
@@ -137,7 +140,13 @@ def _count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def _engines(net: Any, settings: Settings, names: tuple[str, ...] = ("onnx", "numpy", "torch")) -> dict[str, Any]:
+def _names() -> list[str]:
+    from mcsd_agent.runtime.stream import engines_here
+
+    return engines_here()
+
+
+def _engines(net: Any, settings: Settings, names: Sequence[str]) -> dict[str, Any]:
     """A function without arguments per engine: one step, its memory carried on."""
     import numpy as np
     import torch
@@ -161,6 +170,10 @@ def _engines(net: Any, settings: Settings, names: tuple[str, ...] = ("onnx", "nu
     runs: dict[str, Any] = {}
     if "onnx" in names:
         runs["onnx"] = OnnxEngine(step, model, "the backbone").run
+    if "native" in names:
+        from mcsd_agent.runtime.onnx_native import NativeEngine
+
+        runs["native"] = NativeEngine(model).run
     if "numpy" in names:
         runs["numpy"] = NumpyEngine(model).run
     if "torch" in names:

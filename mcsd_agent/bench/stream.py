@@ -21,7 +21,7 @@ _ANY_RATE_HZ = 100.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench stream`."""
     parser.add_argument("artifact", type=Path, nargs="?", help="default: an untrained policy of the default size")
-    parser.add_argument("--engine", default="onnx", help="engine of the stream")
+    parser.add_argument("--engine", default="auto", help="engine of the stream; auto: the fastest there is")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ticks", type=int, default=100_000, help="how many ticks, as fast as they go")
     parser.add_argument(

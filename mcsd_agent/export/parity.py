@@ -12,7 +12,7 @@ from mcsd_agent.export.observations import episodes
 from mcsd_agent.policy import Policy
 from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, SUCCESS
 from mcsd_agent.runtime.package import Package
-from mcsd_agent.runtime.stream import ENGINES
+from mcsd_agent.runtime.stream import ENGINES, engines_here
 
 #: Robots of the streams with a batch, and how many times fewer ticks they are compared for.
 _ROBOTS, _SHARE_OF_SEVERAL = 3, 10
@@ -52,7 +52,7 @@ def measure_parity(
     policy: Policy, package: Package, observations: int, original: Policy | None = None, seed: int = 0
 ) -> ParityReport:
     """Compares the engines with `policy`, and `policy` with the `original` that was rounded to it."""
-    engines = {name: make(package, 1) for name, make in ENGINES.items()}
+    engines = {name: ENGINES[name](package, 1) for name in engines_here()}
     outputs = [port.name for port in package.model.outputs]
     initial = np.zeros((1, *package.spec.state_shape), np.float32)
     engine_errors, rounding_errors = _Errors(), _Errors()
@@ -78,7 +78,7 @@ def measure_parity(
 
 def _add_several_robots(policy: Policy, package: Package, ticks: int, seed: int, errors: _Errors) -> None:
     """The same for streams with a batch, whose robots start their episodes at different ticks."""
-    engines = [make(package, _ROBOTS) for name, make in ENGINES.items() if name != "torch"]
+    engines = [ENGINES[name](package, _ROBOTS) for name in engines_here() if name != "torch"]
     outputs = [port.name for port in package.model.outputs]
     states = [np.zeros((_ROBOTS, *package.spec.state_shape), np.float32) for _ in engines]
     state = torch.zeros(_ROBOTS, *package.spec.state_shape)

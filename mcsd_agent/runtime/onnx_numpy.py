@@ -9,7 +9,8 @@ inputs only (an instruction) is computed when they change.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,12 @@ class NumpyEngine:
         # The steady inputs for which the steady operations have run.
         self._unchanged = Unchanged()
         self._lock = threading.Lock()
+        # Overflow in exp is how sigmoid saturates: not worth a warning, and results are checked anyway.
+        self._quietly: Callable[[], Any] = partial(np.errstate, all="ignore")
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         """Outputs in the model's order; the arrays belong to the caller."""
-        # Overflow in exp is how sigmoid saturates: not worth a warning, and results are checked anyway.
-        with self._lock, np.errstate(all="ignore"):
+        with self._lock, self._quietly():
             if self._steady_inputs:
                 steady = [inputs[name] for name, _ in self._steady_inputs]
                 if not self._unchanged.is_so(steady):
@@ -122,17 +124,23 @@ class NumpyEngine:
             constant.update(node.outputs)
             settled.update(node.outputs)
             return
-        arrays = [r if _is_view(r, operands) else np.array(r) for r in results]
+        arrays = [r if _is_view(r, operands) else np.array(r, order="C") for r in results]
         self._values.update(zip(node.outputs, arrays, strict=False))
         is_settled = all(n in settled for n in names)
         if is_settled:
             settled.update(node.outputs)
         if all(a is r for a, r in zip(arrays, results, strict=True)):
             return  # nothing to compute: they change with the operands
-        calls = bind(node, operands, arrays[0]) if len(arrays) == 1 else None
         self.operations += not is_settled
         target = self._steady_calls if is_settled else self._calls
-        target.extend([_copying(kernel, operands, arrays)] if calls is None else calls)
+        target.extend(self._bound(node, operands, known, arrays, kernel))
+
+    def _bound(
+        self, node: Node, operands: Sequence[Any], known: Sequence[Any], arrays: Sequence[np.ndarray], kernel: Kernel
+    ) -> list[Call]:
+        """The calls that compute `arrays` from `operands`; `known` has the values of those that never change."""
+        calls = bind(node, operands, arrays[0]) if len(arrays) == 1 else None
+        return [_copying(kernel, operands, arrays)] if calls is None else calls
 
 
 def _is_view(result: np.ndarray, operands: list[Any]) -> bool:
@@ -140,7 +148,7 @@ def _is_view(result: np.ndarray, operands: list[Any]) -> bool:
     return any(result is a or (a is not None and a.size and np.may_share_memory(result, a)) for a in operands)
 
 
-def _copying(kernel: Kernel, operands: list[Any], arrays: list[np.ndarray]) -> Call:
+def _copying(kernel: Kernel, operands: Sequence[Any], arrays: Sequence[np.ndarray]) -> Call:
     """For operators without a binder."""
     if len(arrays) == 1:
         (array,) = arrays

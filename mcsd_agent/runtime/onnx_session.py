@@ -30,7 +30,7 @@ class OnnxEngine:
             import onnxruntime
         except ModuleNotFoundError:
             raise UserError(
-                "engine 'onnx' needs onnxruntime; pip install 'mcsd-agent[robot]' or use engine='numpy'"
+                "engine 'onnx' needs onnxruntime; pip install 'mcsd-agent[onnx]' or use engine='auto'"
             ) from None
         ports = sized(model, batch, where)
         parts = cut(step, model, steady, where, batch)

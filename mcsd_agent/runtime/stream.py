@@ -18,6 +18,7 @@ import numpy as np
 
 from mcsd_agent.errors import UserError, nearest
 from mcsd_agent.runtime.artifact_spec import ACTION, NEXT_STATE, STATE, SUCCESS, ArtifactSpec
+from mcsd_agent.runtime.native_program import is_compiled
 from mcsd_agent.runtime.observations import Observation, ObservationReader
 from mcsd_agent.runtime.onnx_batch import sized
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
@@ -43,6 +44,12 @@ def _numpy(package: Package, batch: int) -> Engine:
     return NumpyEngine(package.model, package.where, steady=_texts(package), batch=batch)
 
 
+def _native(package: Package, batch: int) -> Engine:
+    from mcsd_agent.runtime.onnx_native import NativeEngine
+
+    return NativeEngine(package.model, package.where, steady=_texts(package), batch=batch)
+
+
 def _texts(package: Package) -> list[str]:
     """Instructions, which seldom change."""
     return [name for name, spec in package.spec.observation.items() if isinstance(spec, TextSpec)]
@@ -60,40 +67,78 @@ def _torch(package: Package, batch: int) -> Engine:
     return TorchEngine(package)
 
 
-#: Ways to run the same artifact; all give the same results.
-ENGINES: dict[str, Callable[[Package, int], Engine]] = {"onnx": _onnx, "numpy": _numpy, "torch": _torch}
+#: Ways to run the same artifact; all give the same results. `native` is not always there, see `engines_here`.
+ENGINES: dict[str, Callable[[Package, int], Engine]] = {
+    "native": _native,
+    "onnx": _onnx,
+    "numpy": _numpy,
+    "torch": _torch,
+}
+
+#: The fastest of them that is there.
+AUTO = "auto"
+#: The most robots for which `native`, a row at a time, is as fast as products of matrices are.
+_FEW = 4
+
+
+def engines_here() -> list[str]:
+    """Names of the engines, without `native` where this installation was made without a C compiler."""
+    return [name for name in ENGINES if name != "native" or is_compiled()]
+
+
+def _fastest(package: Package, batch: int) -> tuple[str, Engine]:
+    """`native` where it computes all of a step; else onnxruntime where it is installed, else what needs nothing."""
+    native = None
+    if is_compiled():
+        from mcsd_agent.runtime.onnx_native import NativeEngine
+
+        native = NativeEngine(package.model, package.where, steady=_texts(package), batch=batch)
+        if native.is_whole and batch <= _FEW:
+            return "native", native
+    try:
+        import onnxruntime  # noqa: F401
+    except ModuleNotFoundError:
+        return ("numpy", _numpy(package, batch)) if native is None else ("native", native)
+    return "onnx", _onnx(package, batch)
 
 
 class Stream:
     """A loaded policy. It holds no memory of its own: state in, state out.
 
-    One stream serves one thread.
+    One stream serves one thread. `engine` is the name of the one that runs it.
     """
 
-    def __init__(self, package: Package, engine: str = "onnx", batch: int | None = None) -> None:
-        if engine not in ENGINES:
-            raise UserError(f"unknown engine {engine!r}{nearest(engine, ENGINES)}")
+    def __init__(self, package: Package, engine: str = AUTO, batch: int | None = None) -> None:
+        if engine != AUTO and engine not in ENGINES:
+            raise UserError(f"unknown engine {engine!r}{nearest(engine, [AUTO, *ENGINES])}")
         self.spec: ArtifactSpec = package.spec
-        self.engine, self.batch = engine, batch
+        self.batch = batch
         sized(package.model, 1 if batch is None else batch, package.where)  # refuses what is no number of robots
         leading = () if batch is None else (batch,)
         self._state_shape = (*leading, *self.spec.state_shape)
         self._action_shape, self._success_shape = (*leading, *self.spec.action.shape), leading
         self._reader = ObservationReader(package.spec)
-        self._engine = ENGINES[engine](package, 1 if batch is None else batch)
+        robots = 1 if batch is None else batch
+        self.engine, self._engine = (
+            _fastest(package, robots) if engine == AUTO else (engine, ENGINES[engine](package, robots))
+        )
         names = [port.name for port in package.model.outputs]
         self._action, self._next_state = names.index(ACTION), names.index(NEXT_STATE)
         self._success = names.index(SUCCESS) if self.predicts_success else -1
 
     @classmethod
     def load(
-        cls, path: str | Path, engine: Literal["onnx", "numpy", "torch"] | str = "onnx", batch: int | None = None
+        cls,
+        path: str | Path,
+        engine: Literal["auto", "native", "onnx", "numpy", "torch"] | str = AUTO,
+        batch: int | None = None,
     ) -> Stream:
         """The policy in an artifact file; `UserError` says why not, in one line.
 
-        `engine="onnx"` uses onnxruntime and is the fastest one; `engine="numpy"` needs NumPy alone;
-        `engine="torch"` is the reference. With `batch=N` one stream drives N robots: observations come as a
-        sequence of N, actions and states have N in front.
+        `engine="native"` is compiled code that came with this package and is the fastest for policies without pictures,
+        `engine="onnx"` uses onnxruntime, `engine="numpy"` needs NumPy alone, `engine="torch"` is the reference;
+        `engine="auto"` takes the fastest that is there. With `batch=N` one stream drives N robots: observations come
+        as a sequence of N, actions and states have N in front.
         """
         return cls(read_package(path), engine, batch)
 

@@ -18,6 +18,7 @@ from mcsd_agent.policy import Policy, PolicyConfig, SequenceEncoder, value_net
 from mcsd_agent.spaces import SINGLE, spec_from_space
 from mcsd_agent.strict import build
 from mcsd_agent.training.episodes import Collate
+from mcsd_agent.training.foresight import Foresight
 from mcsd_agent.training.instructions import policy_specs
 from mcsd_agent.training.resume_state import check_weights
 from mcsd_agent.training.value_scale import ValueScale
@@ -34,7 +35,8 @@ class SequenceActorCritic(BasePolicy):
     """`policy_kwargs` are the keys of `PolicyConfig`, for example `dict(backbone="gru", layers=1)`; the width is 64
     unless they say otherwise.
 
-    With `share_backbone=False` the state has the critic's layers after the actor's.
+    With `share_backbone=False` the state has the critic's layers after the actor's. One that `foresees` also learns to
+    predict observations.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SequenceActorCritic(BasePolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         use_sde: bool = False,
+        foresees: bool = False,
         **policy_kwargs: Any,
     ) -> None:
         super().__init__(observation_space, action_space)
@@ -57,6 +60,8 @@ class SequenceActorCritic(BasePolicy):
             self.critic = SequenceEncoder(specs, config, vocabulary)
             self.net.value_net = value_net(config.width)
         self.value_scale = ValueScale()
+        # The last to be made, so that all others begin as they do without it.
+        self.foresight = Foresight(specs, self.net.action_spec, config.width) if foresees else None
         # One pass over all weights a step; the values are those of the plain form.
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1), eps=1e-5, fused=True)
         self.collate = Collate(specs, vocabulary)
@@ -66,6 +71,7 @@ class SequenceActorCritic(BasePolicy):
             "observation_space": self.observation_space,
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,  # a policy alone is not trained on; unlike a lambda it can be pickled
+            **({} if self.foresight is None else {"foresees": True}),
             **self.policy_kwargs,
         }
 
@@ -133,16 +139,20 @@ class SequenceActorCritic(BasePolicy):
         starts: Tensor,
         masks: Tensor | None = None,
         reference: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Values, log-probabilities, entropies, and divergences from action parameters `reference`
-        `(batch, time, size)`, all `(batch, time)`, of whole sequences. Without a reference there is no divergence."""
+        `(batch, time, size)`, all `(batch, time)`, of whole sequences, and the error `()` of what was foreseen.
+        Without a reference there is no divergence, without foresight no error."""
         features, valued, _ = self._features("scan", observations, state, starts)
         parameters = self._action_parameters(features, masks)
         head, values = self.net.head, self._values(valued)
         divergences = torch.zeros_like(values)
         if reference is not None:
             divergences = head.divergence(parameters, reference if masks is None else head.masked(reference, masks))
-        return values, head.log_prob(parameters, actions), head.entropy(parameters), divergences
+        error = values.new_zeros(())
+        if self.foresight is not None:
+            error = self.foresight(features, actions, observations, starts)
+        return values, head.log_prob(parameters, actions), head.entropy(parameters), divergences, error
 
     def value_parameters(self) -> list[nn.Parameter]:
         """Those of which no action depends."""

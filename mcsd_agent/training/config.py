@@ -101,11 +101,12 @@ class PPOConfig:
     noise_correlation: float = 0.0
     leash_coef: float = 0.0
     value_warmup: int = 0
+    prediction_coef: float = 0.0
 
     def __post_init__(self) -> None:
         _check_above_zero(self, "learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl")
         _check_share(self, "gamma", "gae_lambda")
-        _check_least(self, 0, "ent_coef", "vf_coef", "leash_coef", "value_warmup")
+        _check_least(self, 0, "ent_coef", "vf_coef", "leash_coef", "value_warmup", "prediction_coef")
 
 
 @dataclass(frozen=True)

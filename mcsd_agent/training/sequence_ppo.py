@@ -43,6 +43,7 @@ _SEEN = {
     "entropy": "entropy_loss",
     "kl": "approx_kl",
     "leash": "leash_kl",
+    "prediction": "prediction_loss",
     "clip_fraction": "clip_fraction",
     "loss": "loss",
 }
@@ -76,6 +77,8 @@ class SequencePPO(OnPolicyAlgorithm):
     :param leash_coef: weight of the divergence from the policy that training began with (`hold_to`), per step
     :param value_warmup: steps at the beginning in which only the value function learns; what a policy that there is
         can do would otherwise be lost to a value function that knows nothing
+    :param prediction_coef: weight of predicting how vector observations change until the next step, from the policy's
+        features and the action; it teaches a memory what is not seen, such as velocities, before rewards do
     :param gradient_accumulation_steps: minibatches whose gradients make one step of the optimiser
     :param policy_kwargs: keys of `PolicyConfig`, such as `dict(backbone="mcsd", preset="paper", width=64)`
     :param stats_window_size: episodes averaged in the log
@@ -120,6 +123,7 @@ class SequencePPO(OnPolicyAlgorithm):
         gradient_accumulation_steps: int = 1,
         leash_coef: float = 0.0,
         value_warmup: int = 0,
+        prediction_coef: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -162,6 +166,7 @@ class SequencePPO(OnPolicyAlgorithm):
         self.noise_correlation = noise_correlation
         self.leash_coef = leash_coef
         self.value_warmup = value_warmup
+        self.prediction_coef = prediction_coef
         self.leash: Leash | None = None
         self.use_masking = True
         self._noise: torch.Tensor | None = None
@@ -197,7 +202,11 @@ class SequencePPO(OnPolicyAlgorithm):
             raise UserError(f"noise_correlation={self.noise_correlation} needs Box actions; leave it 0")
         if not self.leash_coef >= 0.0 or self.value_warmup < 0:
             raise UserError(f"leash_coef={self.leash_coef} and value_warmup={self.value_warmup} must be at least 0")
+        if not self.prediction_coef >= 0.0:
+            raise UserError(f"prediction_coef={self.prediction_coef} must be at least 0")
         length = self._set_minibatches()
+        if self.prediction_coef:
+            self.policy_kwargs = {**self.policy_kwargs, "foresees": True}
         self.rollout_buffer_kwargs = {"sequence_length": length}
         super()._setup_model()
         if self.noise_correlation and isinstance(self.policy.net.head, BinnedHead):
@@ -351,7 +360,7 @@ class SequencePPO(OnPolicyAlgorithm):
             "train/explained_variance", explained_variance(buffer.values.ravel(), buffer.returns.ravel())
         )
         for name, values_seen in log.items():
-            if name != "leash" or self.leash is not None:
+            if {"leash": self.leash is not None, "prediction": self.prediction_coef > 0.0}.get(name, True):
                 self.logger.record(f"train/{_SEEN[name]}", float(np.mean(values_seen)))
         self.logger.record("train/clip_range", clip_range)
         if self.clip_range_vf is not None:
@@ -363,7 +372,7 @@ class SequencePPO(OnPolicyAlgorithm):
 
     def _loss(self, batch: Sequences, clip_range: float) -> tuple[torch.Tensor, dict[str, float]]:
         """PPO's loss of a minibatch, and what the log says about it."""
-        values, log_prob, entropies, divergences = self.policy.evaluate_sequences(
+        values, log_prob, entropies, divergences, prediction = self.policy.evaluate_sequences(
             batch.observations, batch.actions, batch.state, batch.episode_starts, batch.masks, batch.reference
         )
         advantages = batch.advantages
@@ -379,11 +388,13 @@ class SequencePPO(OnPolicyAlgorithm):
         value_loss = ((batch.returns - values) / self.policy.value_scale.deviation).square().mean()
         entropy, leash = entropies.mean(), divergences.mean()
         loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy + self.leash_coef * leash
+        if self.prediction_coef:
+            loss = loss + self.prediction_coef * prediction
         with torch.no_grad():
             # Low-variance estimate of KL(old, new): J. Schulman, "Approximating KL divergence", 2020.
             kl = (ratio - 1 - log_ratio).mean()
             fraction = ((ratio - 1).abs() > clip_range).float().mean()
-            seen = torch.stack([policy_loss, value_loss, -entropy, kl, leash, fraction, loss]).tolist()
+            seen = torch.stack([policy_loss, value_loss, -entropy, kl, leash, prediction, fraction, loss]).tolist()
         return loss, dict(zip(_SEEN, seen, strict=True))
 
     def _update_value_scale(self) -> None:

@@ -24,11 +24,13 @@ from runtime.artifact_mutations import Mutation, mutate
 from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Stream
 from mcsd_agent.runtime.package import Package, _members, parse_package
+from mcsd_agent.runtime.stream import engines_here
 
 NAME = "artifact 'fuzz.mcsd'"
 MEMORY_BYTES = 6 << 30
 SECONDS_EACH = 30.0
 TICKS = 4
+ENGINES = [name for name in engines_here() if name != "torch"]
 FORBIDDEN = ("open", "os.", "subprocess.", "socket.", "exec", "compile", "import", "ctypes.", "pickle.", "shutil.")
 
 
@@ -72,7 +74,7 @@ def verdict(mutation: Mutation, original: bytes, expected: dict[str, list[np.nda
         return "refused"
     demand(mutation.changed != "bytes" or mutation.data == original, "loaded although its bytes were changed")
     results = []
-    for engine in ("onnx", "numpy"):
+    for engine in ENGINES:
         try:
             found = outputs(package, engine)
         except UserError as error:
@@ -131,7 +133,7 @@ def main(seed: int, count: int, paths: list[str]) -> None:
     expected = []
     for data in originals:
         package = parse_package(data, NAME)
-        expected.append({engine: outputs(package, engine) for engine in ("onnx", "numpy")})
+        expected.append({engine: outputs(package, engine) for engine in ENGINES})
     # Whatever is imported lazily on the way to a refusal is imported now.
     warm = random.Random(-1)
     for i in range(300):

@@ -13,6 +13,8 @@ from runtime.onnx_models import read
 from torch import Tensor, nn
 
 from mcsd_agent.export.onnx_step import quiet, stripped
+from mcsd_agent.runtime.native_program import is_compiled
+from mcsd_agent.runtime.onnx_native import NativeEngine
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
 
 
@@ -89,12 +91,14 @@ def test_exported_layers_agree_between_engines(opset: int) -> None:
     assert program is not None
     data = stripped(program.model_proto)
     session, engine = onnxruntime.InferenceSession(data), NumpyEngine(read(data), steady=["text"])
+    native = NativeEngine(read(data), steady=["text"]) if is_compiled() else engine
     for _ in range(20):
         arrays = draw()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("error")
             expected = zoo(*(torch.from_numpy(a) for a in arrays.values()))
             found = engine.run(arrays)
-        for n, o, t in zip(found, session.run(None, arrays), expected, strict=True):
+        for n, c, o, t in zip(found, native.run(arrays), session.run(None, arrays), expected, strict=True):
             np.testing.assert_allclose(n, o, atol=2e-6)
+            np.testing.assert_allclose(c, o, atol=2e-6)
             np.testing.assert_allclose(n, t.numpy(), atol=2e-6)

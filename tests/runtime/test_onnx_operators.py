@@ -1,4 +1,4 @@
-"""Every operator of the numpy engine gives what onnxruntime gives."""
+"""Every operator of the engines numpy and native gives what onnxruntime gives."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from runtime.onnx_models import infer_outputs, model_bytes, node, read
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.runtime.native_program import is_compiled
+from mcsd_agent.runtime.onnx_native import NativeEngine
 from mcsd_agent.runtime.onnx_numpy import NumpyEngine
 from mcsd_agent.runtime.onnx_operators import FACTORIES
 
 RNG = np.random.default_rng(0)
+ENGINES = [NumpyEngine, *([NativeEngine] if is_compiled() else [])]
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -40,7 +43,7 @@ def compare(
     tolerance: float = 2e-6,
     **attributes: Any,
 ) -> None:
-    """Runs one node in both engines. `live` inputs come first, then constants; None is a left-out input."""
+    """Runs one node in all engines. `live` inputs come first, then constants; None is a left-out input."""
     arrays: dict[str, np.ndarray] = {}
     fixed: dict[str, np.ndarray] = {}
     names = []
@@ -57,13 +60,14 @@ def compare(
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     expected = onnxruntime.InferenceSession(data, options).run(None, arrays)
-    engine = NumpyEngine(read(data))
-    for _ in range(2):  # the second run meets whatever the first one cached
-        found = engine.run(arrays)
-        for f, e in zip(found, expected, strict=True):
-            assert f.dtype == e.dtype
-            assert f.shape == e.shape
-            np.testing.assert_allclose(f, e, rtol=tolerance, atol=tolerance)
+    for make in ENGINES:
+        engine = make(read(data))
+        for _ in range(2):  # the second run meets whatever the first one cached
+            found = engine.run(arrays)
+            for f, e in zip(found, expected, strict=True):
+                assert f.dtype == e.dtype
+                assert f.shape == e.shape
+                np.testing.assert_allclose(f, e, rtol=tolerance, atol=tolerance)
 
 
 X = np.float32([[-120.0, -3.0, -0.5, 0.0], [0.5, 1.0, 3.0, 120.0]])
@@ -270,8 +274,9 @@ def test_operators_of_onnxruntime_alone_equal_it(
     one = node(name, [*arrays, *fixed], ["y"], domain=domain, **attributes)
     data = model_bytes([one], arrays, ["y"], fixed, opsets={"com.microsoft": 1})
     (expected,) = onnxruntime.InferenceSession(data).run(None, arrays)
-    (found,) = NumpyEngine(read(data)).run(arrays)
-    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+    for make in ENGINES:
+        (found,) = make(read(data)).run(arrays)
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
 
 
 def test_rotations_that_are_not_those_of_the_rows_are_refused() -> None:

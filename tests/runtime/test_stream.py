@@ -16,11 +16,12 @@ from mcsd_agent.errors import UserError
 from mcsd_agent.runtime import Stream
 from mcsd_agent.runtime.observations import _MAX_CACHED_TEXTS, ObservationError, ObservationReader
 from mcsd_agent.runtime.package import parse_package
+from mcsd_agent.runtime.stream import engines_here
 from mcsd_agent.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
 
 PACKAGE = parse_package(tiny_artifact(), "tiny")
 #: Those that run the step; `torch` rebuilds the policy, which this step has not. See test_artifact for all three.
-ENGINES = ("onnx", "numpy")
+ENGINES = [name for name in engines_here() if name != "torch"]
 
 
 def observation(**changes: Any) -> dict[str, Any]:
@@ -233,9 +234,9 @@ def test_unknown_engine_names_the_nearest() -> None:
 
 def test_missing_onnxruntime_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"pip install 'mcsd-agent\[robot\]' or use engine='numpy'"):
-        Stream(PACKAGE)
-    Stream(PACKAGE, "numpy")
+    with pytest.raises(UserError, match=r"pip install 'mcsd-agent\[onnx\]' or use engine='auto'"):
+        Stream(PACKAGE, "onnx")
+    Stream(PACKAGE)
 
 
 def test_load_reads_the_file(tmp_path: Path) -> None:
