@@ -42,6 +42,10 @@ class RecurrentControl(nn.Module):
         return self.norm(xs + torch.cat(pieces, 1)), state
 
     def _run(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if xs.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # torch has an LSTM in bfloat16 for processors with the instructions for it, and fails on others.
+            with torch.autocast("cpu", enabled=False):
+                return self._run(xs.float(), state)
         layer_first = state.transpose(0, 1).contiguous()
         if not self.is_lstm:
             ys, h = self.rnn(xs, layer_first)

@@ -430,5 +430,6 @@ void mcsd_run(const Instruction *program, int64_t length) {
     }
 }
 
-/* So that a library of another version is not run. */
-int64_t mcsd_instruction_size(void) { return sizeof(Instruction); }
+/* So that what was compiled from another version of this file is not run: to be raised with every change of what
+ * instructions mean, here and in native_program.py. */
+int64_t mcsd_version(void) { return 1000 * 1 + sizeof(Instruction); }

@@ -20,6 +20,10 @@ Array: TypeAlias = np.ndarray
 UNARY, BINARY, COMPARE, SELECT, CAST, PRODUCT, MATMUL, NORM, ROTARY, REDUCE, SOFTMAX, ARGMAX, GATHER, COPY = range(14)
 
 
+#: As at the end of `native.c`.
+_VERSION = 1
+
+
 class Instruction(ctypes.Structure):
     """Fields and order as in `native.c`."""
 
@@ -61,9 +65,6 @@ class Operation:
             beta,
         )
 
-    def __call__(self) -> None:
-        Program([self])()
-
 
 @functools.cache
 def library() -> Any:
@@ -72,8 +73,8 @@ def library() -> Any:
     try:
         # With Python's lock held: a step is shorter than waiting to get the lock back can be.
         native = ctypes.PyDLL(str(path))
-        native.mcsd_instruction_size.restype = ctypes.c_int64
-        if native.mcsd_instruction_size() != ctypes.sizeof(Instruction):
+        native.mcsd_version.restype = ctypes.c_int64
+        if native.mcsd_version() != 1000 * _VERSION + ctypes.sizeof(Instruction):
             return None
         native.mcsd_run.argtypes, native.mcsd_run.restype = (ctypes.c_void_p, ctypes.c_int64), None
     except (OSError, AttributeError):

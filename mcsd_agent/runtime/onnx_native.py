@@ -41,16 +41,16 @@ class NativeEngine(NumpyEngine):
 
     def _bound(
         self, node: Node, operands: Sequence[Any], known: Sequence[Any], arrays: Sequence[np.ndarray], kernel: Kernel
-    ) -> list[Call]:
+    ) -> list[Any]:
         if len(arrays) == 1:
             constant = [k is not None or x is None for k, x in zip(known, operands, strict=True)]
             operations = compiled(Parts(node, operands, constant, arrays[0]))
             if operations is not None:
-                return list(operations)
+                return operations
         return super()._bound(node, operands, known, arrays, kernel)
 
 
-def _joined(calls: Sequence[Call]) -> list[Call]:
+def _joined(calls: Sequence[Call | Operation]) -> list[Call]:
     """The same, with operations that follow each other as one call."""
     joined: list[Call] = []
     run: list[Operation] = []

@@ -114,6 +114,39 @@ def test_parts_of_arrays_and_turned_ones_are_read_where_they_lie():
          {"sizes": np.array([2, 4]), "w": np.ones((4, 3), np.float32)})  # fmt: skip
 
 
+def test_one_condition_for_all_chooses_between_a_row_and_a_number():
+    arrays = {"a": np.float32([[1.0]]), "x": np.float32([[1.0, 2.0, 3.0]]), "zero": np.float32(0.0)}
+    for first, second in (("x", "zero"), ("zero", "x")):
+        for limit in (0.5, 1.5):
+            nodes = [node("Less", ["a", "limit"], ["t"]), node("Where", ["t", first, second], ["y"])]
+            same(nodes, arrays, {"limit": np.float32(limit)})
+
+
+def test_a_column_cut_out_of_a_table():
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    cut = node("Split", ["x", "sizes"], ["a", "b"], axis=1)
+    for last in (node("Exp", ["b"], ["y"]), node("Mul", ["b", "b"], ["y"]), node("Mul", ["b", "x"], ["y"])):
+        data = model_bytes([cut, last], {"x": x}, ["y"], {"sizes": np.array([4, 1])}, opset=20)
+        (found,) = NativeEngine(read(data)).run({"x": x})
+        np.testing.assert_allclose(found, NumpyEngine(read(data)).run({"x": x})[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceMax"])
+def test_reductions_over_axes_side_by_side_and_apart(operator):
+    x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    for axes in ([0], [1], [2], [0, 1], [1, -1], [0, 1, 2]):
+        same([node(operator, ["x", "axes"], ["y"])], {"x": x}, {"axes": np.array(axes)})
+    data = model_bytes([node(operator, ["x", "axes"], ["y"])], {"x": x}, ["y"], {"axes": np.array([0, 2])}, opset=20)
+    (found,) = NativeEngine(read(data)).run({"x": x})
+    np.testing.assert_allclose(found, NumpyEngine(read(data)).run({"x": x})[0], rtol=1e-5)
+
+
+def test_places_count_from_the_end_as_well():
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    for axis in (0, 1, 2):
+        same([node("Gather", ["x", "places"], ["y"], axis=axis)], {"x": x}, {"places": np.array([[1, -1], [0, -2]])})
+
+
 def test_products_of_what_both_change():
     rng = np.random.default_rng(0)
     for left, right in (((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 7, 3, 4), (2, 7, 4, 5)), ((2, 3, 4), (4, 5))):
