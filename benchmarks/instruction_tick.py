@@ -26,6 +26,7 @@ from mcsd_agent.language import Vocabulary
 from mcsd_agent.policy import Policy, PolicyConfig
 from mcsd_agent.runtime import Stream
 from mcsd_agent.runtime.sentences import Sentences
+from mcsd_agent.runtime.stream import engines_here
 from mcsd_agent.spaces import BoxSpec, MultiDiscreteSpec, TextSpec
 
 _TEXT = "go to the green cone, then the red box"
@@ -42,7 +43,7 @@ def main() -> None:
     report: dict[str, Any] = {"ticks": _BLOCKS * _TICKS, "conditioning": arguments.conditioning}
     with tempfile.TemporaryDirectory() as folder:
         paths = {kind: _artifact(kind, Path(folder), arguments.conditioning) for kind in ("none", "words", "sentence")}
-        for engine in ("onnx", "numpy"):
+        for engine in (name for name in engines_here() if name != "torch"):
             report[engine] = _compare(paths, engine)
         stream = Stream.load(paths["sentence"])
         began = time.perf_counter()
