@@ -13,6 +13,8 @@ from mcsd_agent.errors import UserError
 
 #: Thirty years: what can be waited for on any system.
 _LONGEST_S = 1e9
+#: Of NumPy's older generators, from which stable-baselines3 draws.
+LARGEST_SEED = 2**32 - 1
 
 
 class Seconds(argparse.Action):
@@ -40,6 +42,6 @@ class Seed(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
         """Keep it, or raise `UserError`."""
-        if values < 0:
-            raise UserError(f"{option} {values} must be 0 or more, such as {option} 7")
+        if not 0 <= values <= LARGEST_SEED:
+            raise UserError(f"{option} {values} must be from 0 to {LARGEST_SEED}, such as {option} 7")
         setattr(namespace, self.dest, values)

@@ -22,9 +22,16 @@ def test_time_that_never_ends_or_has_passed_is_refused_before_anything_begins(ar
     assert err.startswith(f"error: {option} {float(value):g} must be seconds, above 0 and at most 1e9")
 
 
-def test_negative_seed_is_refused(capsys):
-    assert main(["sim", "--seed", "-1"]) == 2
-    assert capsys.readouterr().err == "error: --seed -1 must be 0 or more, such as --seed 7\n"
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1" + 30 * "0"])
+@pytest.mark.parametrize("command", [("sim",), ("eval", "none"), ("train", "configs/cartpole_novel.yaml")])
+def test_a_seed_that_no_generator_takes_is_refused(command, seed, capsys):
+    assert main([*command, "--seed", seed]) == 2
+    assert capsys.readouterr().err == f"error: --seed {seed} must be from 0 to 4294967295, such as --seed 7\n"
+
+
+def test_such_a_seed_is_refused_in_a_config_as_well(capsys):
+    assert main(["train", "configs/cartpole_novel.yaml", "--set", "seed=4294967296", "--out", "none"]) == 2
+    assert capsys.readouterr().err.endswith("seed=4294967296 must be from 0 to 4294967295\n")
 
 
 def test_time_that_makes_sense_is_kept(capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mcsd_agent.errors import UserError
+from mcsd_agent.number_arguments import LARGEST_SEED
 from mcsd_agent.policy import PolicyConfig
 from mcsd_agent.strict import apply_overrides, build, load_yaml
 from mcsd_agent.training.demos import RecordConfig
@@ -44,6 +45,12 @@ def _check_share(config: Any, *names: str) -> None:
             raise UserError(f"{_key(config, name)}={getattr(config, name)} must be from 0 to 1")
 
 
+def _check_seed(config: Any) -> None:
+    """The same for a seed that NumPy's older generators, which others draw from, do not take."""
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise UserError(f"{_key(config, 'seed')}={config.seed} must be from 0 to {LARGEST_SEED}")
+
+
 def _key(config: Any, name: str) -> str:
     sections = {"PPOConfig": "ppo.", "SACConfig": "sac.", "EvaluationConfig": "evaluation."}
     return sections.get(type(config).__name__, "") + name
@@ -66,7 +73,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.episodes < 0:
             raise UserError(f"evaluation.episodes={self.episodes} must be at least 0; 0 is no evaluation")
-        _check_least(self, 0, "seed")
+        _check_seed(self)
 
     def judged_kwargs(self, training: dict[str, Any]) -> list[dict[str, Any]]:
         """Each set of arguments that the environment is judged with once, where it is trained with `training`."""
@@ -173,7 +180,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "n_envs", "timesteps", "threads", "checkpoint_every", "eval_episodes")
-        _check_least(self, 0, "seed", "video_episodes", "eval_every")
+        _check_least(self, 0, "video_episodes", "eval_every")
+        _check_seed(self)
         if self.ppo.leash_coef and self.start_from is None:
             raise UserError(f"ppo.leash_coef={self.ppo.leash_coef} needs start_from: the policy to stay close to")
 
@@ -215,7 +223,7 @@ class ImitateConfig:
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "threads")
-        _check_least(self, 0, "seed")
+        _check_seed(self)
 
 
 def load_config(cls: type[Config], path: str | Path, overrides: Iterable[str] = ()) -> Config:

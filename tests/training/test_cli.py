@@ -152,7 +152,10 @@ def bad(*arguments: str) -> tuple[int, str, str]:
         (["train", "--env", "CartPole-v1", "--set", "sac.train_freq=0"], "sac.train_freq=0 must be at least 1"),
         (["train", "--env", "CartPole-v1", "--set", "eval_every=-1"], "eval_every=-1 must be at least 0"),
         (["train", "--env", "CartPole-v1", "--set", "checkpoint_every=0"], "checkpoint_every=0 must be at least 1"),
-        (["train", "--env", "CartPole-v1", "--set", "evaluation.seed=-1"], "evaluation.seed=-1 must be at least 0"),
+        (
+            ["train", "--env", "CartPole-v1", "--set", "evaluation.seed=-1"],
+            "evaluation.seed=-1 must be from 0 to",
+        ),
         (["train", "--env", "CartPole-v1", "--set", "evaluation.groups={a: {foo: 1}}", "--out", "OUT/r"], "'foo'"),
         (["train", "--env", "CartPole-v1", "--set", "evaluation.env_kwargs={foo: 1}", "--out", "OUT/r"], "'foo'"),
         (["imitate", "configs/nav/demo.yaml", "--set", "evaluation.groups={a: {foo: 1}}", "--out", "OUT/r"], "'foo'"),
