@@ -120,7 +120,11 @@ INLINE void unary(const Instruction *instruction) {
 
 /* Also an offset: of the kinds that are for int64. */
 enum { INTEGERS = 8 };
-enum { ADD, SUBTRACT, MULTIPLY, DIVIDE };
+enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, LARGER, SMALLER };
+
+/* Written so that NaN stays. */
+INLINE float larger(float x, float y) { return x > y || x != x ? x : y; }
+INLINE float smaller(float x, float y) { return x < y || x != x ? x : y; }
 
 /* Of a row of the result the numbers lie side by side; an operand's do too, or it is one number: stride 1 or 0. */
 INLINE void binary(const Instruction *instruction) {
@@ -132,17 +136,25 @@ INLINE void binary(const Instruction *instruction) {
         else if (sa) for (int64_t i = 0; i < n; i++) out[i] = a[i] sign *b; \
         else for (int64_t i = 0; i < n; i++) out[i] = *a sign b[i * sb]; \
     } break
+#define CHOICE(kind, function) case kind: { \
+        float *restrict out = AT(float, OUT); \
+        const float *restrict a = AT(const float, A), *restrict b = AT(const float, B); \
+        for (int64_t i = 0; i < n; i++) out[i] = function(a[i * sa], b[i * sb]); \
+    } break
     ROWS(instruction) {
         switch (instruction->kind) {
             CASE(float, ADD, +);
             CASE(float, SUBTRACT, -);
             CASE(float, MULTIPLY, *);
             CASE(float, DIVIDE, /);
+            CHOICE(LARGER, larger);
+            CHOICE(SMALLER, smaller);
             CASE(int64_t, ADD + INTEGERS, +);
             CASE(int64_t, SUBTRACT + INTEGERS, -);
             CASE(int64_t, MULTIPLY + INTEGERS, *);
         }
     }
+#undef CHOICE
 #undef CASE
 }
 

@@ -129,16 +129,18 @@ def _clip(parts: Parts) -> Operations:
     return _unary(_CLIP, x, parts.output, *bounds)
 
 
-_BINARY = {"Add": 0, "Sub": 1, "Mul": 2, "Div": 3}
+_BINARY = {"Add": 0, "Sub": 1, "Mul": 2, "Div": 3, "Max": 4, "Min": 5}
 _COMPARE = {"Equal": 0, "Less": 1, "LessOrEqual": 2, "Greater": 3, "GreaterOrEqual": 4}
 _INTEGERS = 8
 
 
 def _of_two(kind: int) -> Callable[[Parts], Operations]:
     def compiler(parts: Parts) -> Operations:
+        if len(parts.inputs) != 2:
+            return None
         if _are(np.float32, *parts.inputs, parts.output):
             return _broadcast(native.BINARY, kind, parts.output, parts.inputs)
-        if _are(np.int64, *parts.inputs, parts.output) and parts.node.operator != "Div":
+        if _are(np.int64, *parts.inputs, parts.output) and kind < _BINARY["Div"]:
             return _broadcast(native.BINARY, kind + _INTEGERS, parts.output, parts.inputs)
         return None
 

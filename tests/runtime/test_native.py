@@ -15,6 +15,7 @@ from runtime.onnx_models import model_bytes, node, read, tiny_artifact
 from runtime.rich_artifact import rich_artifact
 
 from mcsd_agent.artifact import export_policy
+from mcsd_agent.bench.stream_inputs import write_default_artifact
 from mcsd_agent.errors import UserError
 from mcsd_agent.policy import PolicyConfig
 from mcsd_agent.runtime import Stream, native_program
@@ -72,7 +73,7 @@ def test_functions_of_one_number_are_relatively_right(x):
 def test_whatever_broadcasts_is_walked_through(shapes, seed):
     rng = np.random.default_rng(seed)
     a, b, c = (rng.normal(size=s).astype(np.float32) for s in shapes.input_shapes)
-    for operator in ("Add", "Sub", "Mul", "Div"):
+    for operator in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
         same([node(operator, ["a", "b"], ["y"])], {"a": a, "b": b})
     for operator in ("Less", "Equal", "GreaterOrEqual"):
         same([node(operator, ["a", "b"], ["y"])], {"a": np.round(a), "b": np.round(b)})
@@ -168,6 +169,12 @@ def test_masked_choices_have_no_share_and_a_nan_is_seen():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_bound_keeps_what_is_no_number():
+    x = np.float32([[np.nan, -2.0, 0.5, 2.0]])
+    for operator in ("Max", "Min"):
+        same([node(operator, ["x", "bound"], ["y"])], {"x": x}, {"bound": np.float32([1, 1, np.nan, 1])})
+
+
 def test_what_is_not_known_numpy_computes_in_between():
     x = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     nodes = [node("Tanh", ["x"], ["a"]), node("CumSum", ["a", "axis"], ["b"]), node("Exp", ["b"], ["y"])]
@@ -193,6 +200,7 @@ def test_the_fastest_engine_that_is_there_is_taken(monkeypatch, tmp_path):
     policy = policy_for("mcsd/PendulumNoVel-v1", {}, PolicyConfig(width=16, layers=1), 0)
     export_policy(policy, tmp_path / "p.mcsd", rate_hz=20.0)
     assert Stream.load(tmp_path / "p.mcsd", batch=2).engine == "native"
+    assert Stream.load(write_default_artifact(tmp_path / "d.mcsd", 100.0, 0)).engine == "native"
     assert Stream.load(tmp_path / "p.mcsd", batch=64).engine == "onnx"  # products of matrices
     monkeypatch.setattr(streams, "is_compiled", lambda: False)
     assert Stream(package).engine == "onnx"
