@@ -18,8 +18,6 @@ Array: TypeAlias = np.ndarray
 
 #: The operations of `native.c`, in its order, and their kinds.
 UNARY, BINARY, COMPARE, SELECT, CAST, PRODUCT, MATMUL, NORM, ROTARY, REDUCE, SOFTMAX, ARGMAX, GATHER, COPY = range(14)
-
-
 #: As at the end of `native.c`.
 _VERSION = 1
 
