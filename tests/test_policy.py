@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mcsd_agent.encoders import EncoderConfig, VectorEncoder
 from mcsd_agent.errors import UserError
@@ -203,3 +204,11 @@ def test_a_memory_of_zeros_is_an_episode_start(backbone):
     started, _ = policy.step(seen, lived, torch.tensor([True, True]))
     torch.testing.assert_close(features[1], started[1])
     assert (features[0] - started[0]).abs().max() > 1e-3
+
+
+def test_categories_are_one_hot_entry_after_entry():
+    """The order of the weights' columns, which policies on disk have."""
+    encoder = VectorEncoder(MultiDiscreteSpec((3, 2, 4)), 5)
+    x = torch.tensor([[0, 1, 3], [2, 0, 1]])
+    hot = torch.cat([F.one_hot(x[:, i], n) for i, n in enumerate((3, 2, 4))], 1).float()
+    torch.testing.assert_close(encoder(x), encoder.linear(hot))

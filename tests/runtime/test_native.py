@@ -209,6 +209,13 @@ def test_the_fastest_engine_that_is_there_is_taken(monkeypatch, tmp_path):
     assert "native" not in streams.engines_here()
 
 
+def test_compiled_code_of_another_version_is_not_run(monkeypatch):
+    make = native_program.library.__wrapped__
+    assert make() is not None
+    monkeypatch.setattr(native_program, "_VERSION", native_program._VERSION + 1)
+    assert make() is None
+
+
 def test_without_the_compiled_code_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr("mcsd_agent.runtime.onnx_native.is_compiled", lambda: False)
     with pytest.raises(UserError, match=r"engine 'native' was not compiled .* or use engine='onnx' or 'numpy'"):
